@@ -1,0 +1,68 @@
+"""`ablax COMMAND ...`: each command is also `python -m ablax.COMMAND`."""
+
+import errno
+import importlib
+import sys
+from collections.abc import Callable
+
+from . import __version__
+from .errors import UserError
+
+COMMANDS = {
+  "train": ("ablax.train.__main__", "train a model from one config file"),
+  "sample": ("ablax.sample", "generate text from a trained model"),
+  "prove": ("ablax.prove", "prove a property on your own config"),
+  "tokenizer": ("ablax.tokenizer", "train a tokenizer and measure it"),
+  "catalog": ("ablax.catalog", "list every technique, its file and paper"),
+}
+
+
+def guarded(main: Callable[[list[str]], int | None], argv: list[str]) -> int:
+  """Runs a command; a mistake of the user's is one line and exit code 2."""
+  try:
+    return main(argv) or 0
+  except UserError as error:
+    print(f"error: {error}", file=sys.stderr)
+    return 2
+  except OSError as error:
+    if error.errno != errno.ENOSPC:
+      raise
+    where = f" ({error.filename})" if error.filename else ""
+    print(
+      f"error: the disk is full{where}; what was saved before is intact:"
+      " free some space and run the same command again",
+      file=sys.stderr,
+    )
+    return 1
+  except KeyboardInterrupt:
+    print("interrupted", file=sys.stderr)
+    return 130
+  except BrokenPipeError:  # `ablax catalog | head`
+    sys.stderr.close()
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+  argv = sys.argv[1:] if argv is None else argv
+  if argv and argv[0] in COMMANDS:
+    module = importlib.import_module(COMMANDS[argv[0]][0])
+    return guarded(module.main, argv[1:])
+  if argv and argv[0] in ("--version", "-V"):
+    print(f"ablax {__version__}")
+    return 0
+  print("usage: ablax COMMAND [options]   (ablax COMMAND --help says more)\n")
+  for name, (_, what) in COMMANDS.items():
+    print(f"  {name:<10} {what}")
+  if argv and argv[0] not in ("--help", "-h"):
+    from .errors import nearest
+
+    print(
+      f"error: {argv[0]!r} is not a command{nearest(argv[0], COMMANDS)}",
+      file=sys.stderr,
+    )
+    return 2
+  return 0
+
+
+if __name__ == "__main__":
+  sys.exit(main())

@@ -1,0 +1,111 @@
+"""Every common key, once, with its unit and meaning. Other configs start here.
+
+A config file is a function of values:
+
+    from ablax.configs import base
+
+    def get_config():
+      config = base.get_config()
+      config.model.d_model = 512
+      return config
+
+`<namespace>.opts.<entry>.<option>` holds what only one registry entry knows,
+as in `config.model.opts.rope = {"theta": 5e5}`; an entry's file lists them.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+  c = ConfigDict()
+  c.seed = 0  # of the initial weights and dropout; data has its own
+  c.steps = 1000  # optimizer updates
+  c.plugins = ()  # files outside the repo that register entries
+  c.init_from = ""  # workdir whose parameters to start from; not a resume
+
+  m = c.model = ConfigDict()
+  m.d_model = 256  # D, width of the residual stream
+  m.n_layers = 4  # L
+  m.n_heads = 4  # N, query heads
+  m.n_kv_heads = 0  # K, key and value heads; 0: n_heads
+  m.head_dim = 0  # H; 0: d_model / n_heads
+  m.ff_dim = 0  # F; 0: 8/3 d_model, rounded up to a multiple of 16
+  m.vocab_size = 0  # V; 0: the tokenizer's, up to a multiple of 64
+  m.max_len = 1024  # tokens, the context that sampling may fill
+  m.pattern = ("attention",)  # mixers in turn, tiled over the depth
+  m.mixer = ""  # short for pattern = (mixer,)
+  m.position = "rope"
+  m.ffn = "glu"
+  m.norm = "rms_norm"
+  m.norm_eps = 1e-5
+  m.residual = "pre"  # pre | post | sandwich | parallel
+  m.tie_embeddings = True  # the output matrix is the embedding table
+  m.use_bias = False  # biases in every projection
+  m.dropout = 0.0  # after embedding, mixer and ffn; in [0, 1)
+  m.init_scale = 1.0  # times the initial standard deviation
+  m.logits_soft_cap = 0.0  # cap * tanh(logits / cap); 0: none
+  m.param_dtype = "float32"
+  m.compute_dtype = "float32"  # float32 | bfloat16
+  m.remat = "none"  # none | full | dots | no_batch_dots
+  m.scan_unroll = 1  # layer groups per iteration of the layer loop
+  m.implementation = "auto"  # of kernels: auto | reference | xla | pallas
+  m.opts = ConfigDict()
+
+  o = c.opt = ConfigDict()
+  o.name = "adamw"
+  o.lr = 1e-3  # peak learning rate
+  o.schedule = "cosine"
+  o.warmup_steps = 0  # updates of linear warm-up, before the schedule
+  o.weight_decay = 0.1  # decoupled; times the matching decay rule
+  o.clip_norm = 1.0  # of the global gradient; 0: none
+  o.accum_steps = 1  # microbatches per update
+  # (regex, factor) lists; the first match on the parameter's path counts,
+  # and every parameter must have one.
+  o.lr_rules = ((".*", 1.0),)
+  o.decay_rules = ((r"(^|/)(bias|scale)$", 0.0), (".*", 1.0))
+  o.opts = ConfigDict()
+
+  d = c.data = ConfigDict()
+  d.source = "stdlib"
+  d.tokenizer = "bpe"
+  d.vocab_size = 4096  # of the tokenizer, where it is trained
+  d.tokenizer_bytes = 4_000_000  # of text that the tokenizer is trained on
+  d.max_bytes = 0  # of text to use; 0: all
+  d.heldout_bytes = 200_000  # whole documents, never trained on
+  d.seq_len = 256  # T, tokens per row
+  d.batch_size = 8  # B, rows per update, over all hosts
+  d.seed = 0  # of the shuffle
+  d.prefetch = 16  # batches read ahead
+  d.opts = ConfigDict()
+
+  b = c.objective = ConfigDict()
+  b.name = "next_token"
+  b.z_loss = 0.0  # weight of log(Z)^2
+  b.label_smoothing = 0.0  # in [0, 1)
+  b.opts = ConfigDict()
+
+  e = c.eval = ConfigDict()
+  e.every = 200  # updates; 0: only at the end
+  e.prompts = ("def ", "The ")  # texts continued after training
+  e.sample_tokens = 80  # tokens generated for each
+  e.temperature = 0.8
+
+  k = c.checkpoint = ConfigDict()
+  k.every = 200  # updates; 0: only at the end
+  k.keep = 2  # latest ones to keep, besides the best
+  k.best = "bits_per_byte"  # held-out metric whose minimum is kept too
+
+  h = c.mesh = ConfigDict()  # devices along each axis; -1: all that are left
+  h.data = -1
+  h.fsdp = 1
+  h.tensor = 1
+  h.sequence = 1
+  h.expert = 1
+  h.stage = 1
+  h.rules = "fsdp"  # table in parallel/rules.py
+
+  g = c.log = ConfigDict()
+  g.every = 10  # updates between lines of metrics.jsonl
+  g.progress = True  # bar on a terminal, lines elsewhere
+  g.spike = 2.0  # nats above the running mean that count as a loss spike
+  return c

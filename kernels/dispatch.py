@@ -1,0 +1,57 @@
+"""Which implementation of an op runs: the one place that decides it.
+
+`auto` takes the fastest that the backend has. Any other word is taken
+literally: it never falls back, and what does not exist is an error.
+"""
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from ..errors import UserError, nearest
+
+WORDS = ("auto", "reference", "xla", "pallas", "pallas_interpret")
+
+# op -> implementation -> "file:function" in this folder
+OPS: dict[str, dict[str, str]] = {
+  "flash_attention": {"reference": "flash_attention.reference:attention"},
+  "cross_entropy": {
+    "reference": "cross_entropy.reference:linear_cross_entropy",
+    "xla": "cross_entropy.xla:linear_cross_entropy",
+  },
+}
+
+# op -> backend -> what `auto` means there ("*": any other backend)
+AUTO: dict[str, dict[str, str]] = {
+  "flash_attention": {"*": "reference"},
+  "cross_entropy": {"*": "xla"},
+}
+
+
+def check_word(key: str, word: str) -> None:
+  """Raises UserError where `word` is no implementation's name."""
+  if word not in WORDS:
+    raise UserError(
+      f"{key}={word!r} is not an implementation{nearest(word, WORDS)}"
+    )
+
+
+def dispatch(op: str, implementation: str = "auto") -> Callable[..., Any]:
+  """Returns the function that computes `op`.
+
+  Raises:
+    NotImplementedError: the op has no such implementation.
+  """
+  if implementation == "auto":
+    auto = AUTO[op]
+    implementation = auto.get(jax.default_backend(), auto["*"])
+  if implementation not in OPS[op]:
+    raise NotImplementedError(
+      f"{op} has no implementation {implementation!r}; it has"
+      f" {', '.join(OPS[op])}"
+    )
+  file, function = OPS[op][implementation].split(":")
+  module = importlib.import_module(f"{__package__}.{file}")
+  return getattr(module, function)

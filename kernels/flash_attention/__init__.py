@@ -1,0 +1,1 @@
+"""Softmax attention; choose an implementation through `kernels.dispatch`."""

@@ -1,0 +1,112 @@
+"""Residual blocks, and the layer group that `nn.scan` repeats over depth."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+from jaxtyping import Array, Float, Int
+
+from ..parallel.rules import constrain
+from .config import ModelConfig
+from .context import Context, dropout
+from .ffn import FFNS
+from .mixers import MIXERS, State
+from .norms import NORMS
+
+_policies = jax.checkpoint_policies
+
+# What the backward pass keeps of a block instead of computing it again.
+REMAT: dict[str, Any] = {
+  "none": None,  # everything is kept
+  "full": _policies.nothing_saveable,
+  "dots": _policies.dots_saveable,
+  "no_batch_dots": _policies.dots_with_no_batch_dims_saveable,
+}
+
+
+class Block(nn.Module):
+  """One mixer and one ffn on the residual stream.
+
+  `residual` is where the norms stand: "pre" x + f(norm(x)) (Xiong et al.
+  2020, arXiv:2002.04745); "post" norm(x + f(x)) (Vaswani et al. 2017);
+  "sandwich" x + norm(f(norm(x))) (Ding et al. 2021, arXiv:2105.13290);
+  "parallel" x + mixer(norm(x)) + ffn(norm(x)) (Wang and Komatsuzaki 2021).
+  """
+
+  config: ModelConfig
+  mixer: str
+
+  @nn.compact
+  def __call__(
+    self, x_BTD: Float[Array, "B T D"], ctx: Context, state: State | None
+  ) -> tuple[Float[Array, "B T D"], State | None]:
+    c = self.config
+    mixer = MIXERS[self.mixer](c, name="mixer")
+    ffn = FFNS[c.ffn](c, name="ffn")
+
+    def norm(name, x):
+      return NORMS[c.norm](c, name=name)(x)
+
+    def drop(site, x):
+      return dropout(x, c.dropout, ctx, site)
+
+    if c.residual == "parallel":
+      h_BTD = norm("norm", x_BTD)
+      y_BTD, state = mixer(h_BTD, ctx, state)
+      x_BTD = x_BTD + drop(1, y_BTD) + drop(2, ffn(h_BTD, ctx))
+    elif c.residual == "post":
+      y_BTD, state = mixer(x_BTD, ctx, state)
+      x_BTD = norm("mixer_norm", x_BTD + drop(1, y_BTD))
+      x_BTD = norm("ffn_norm", x_BTD + drop(2, ffn(x_BTD, ctx)))
+    else:
+      y_BTD, state = mixer(norm("mixer_norm", x_BTD), ctx, state)
+      if c.residual == "sandwich":
+        y_BTD = norm("mixer_out_norm", y_BTD)
+      x_BTD = x_BTD + drop(1, y_BTD)
+      y_BTD = ffn(norm("ffn_norm", x_BTD), ctx)
+      if c.residual == "sandwich":
+        y_BTD = norm("ffn_out_norm", y_BTD)
+      x_BTD = x_BTD + drop(2, y_BTD)
+    return constrain(x_BTD, "batch", "seq", "embed"), state
+
+
+class LayerGroup(nn.Module):
+  """The blocks of one tile of the pattern; the body of the loop over depth."""
+
+  config: ModelConfig
+  mixers: tuple[str, ...]
+
+  @nn.compact
+  def __call__(
+    self,
+    x_BTD: Float[Array, "B T D"],
+    ctx: Context,
+    first_layer: Int[Array, ""],
+    states: tuple[State | None, ...],
+  ) -> tuple[Float[Array, "B T D"], tuple[State | None, ...]]:
+    block = Block
+    if self.config.remat != "none":
+      # The loop already keeps XLA from merging the recomputation.
+      policy = REMAT[self.config.remat]
+      block = nn.remat(Block, prevent_cse=False, policy=policy)
+    new_states = []
+    for i, (mixer, state) in enumerate(zip(self.mixers, states, strict=True)):
+      here = ctx.at_layer(first_layer + i)
+      x_BTD, state = block(self.config, mixer, name=str(i))(x_BTD, here, state)
+      new_states.append(state)
+    return x_BTD, tuple(new_states)
+
+
+def stack(config: ModelConfig, mixers: tuple[str, ...], repeats: int):
+  """`repeats` layer groups as one scan: compile time is that of one group."""
+  return nn.scan(
+    LayerGroup,
+    # Collections that later work needs: an undeclared one raises under scan.
+    variable_axes={"params": 0, "adapt": 0, "intermediates": 0, "state": 0},
+    split_rngs={"params": True},
+    in_axes=(nn.broadcast, 0, 0),
+    out_axes=0,
+    length=repeats,
+    unroll=min(config.scan_unroll, repeats),
+    metadata_params={nn.PARTITION_NAME: "layers"},
+  )

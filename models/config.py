@@ -1,0 +1,115 @@
+"""The model namespace of the config, checked."""
+
+import dataclasses
+from typing import Any
+
+from ..errors import UserError, nearest
+from ..kernels.dispatch import check_word
+from ..registry import Opts
+
+DTYPES = ("float32", "bfloat16")
+RESIDUALS = ("pre", "post", "sandwich", "parallel")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+  """An architecture; units and meaning in configs/base.py.
+
+  `n_kv_heads`, `head_dim` and `ff_dim` of 0 are replaced by what they stand
+  for. `opts` holds the options of every chosen entry.
+
+  Raises:
+    UserError: sizes that do not divide, or an unknown word.
+  """
+
+  d_model: int
+  n_layers: int
+  n_heads: int
+  n_kv_heads: int
+  head_dim: int
+  ff_dim: int
+  vocab_size: int
+  max_len: int
+  pattern: tuple[str, ...]
+  position: str
+  ffn: str
+  norm: str
+  norm_eps: float
+  residual: str
+  tie_embeddings: bool
+  use_bias: bool
+  dropout: float
+  init_scale: float
+  logits_soft_cap: float
+  param_dtype: str
+  compute_dtype: str
+  remat: str
+  scan_unroll: int
+  implementation: str
+  opts: Opts
+
+  def __post_init__(self):
+    for key in ("d_model", "n_layers", "n_heads", "max_len", "scan_unroll"):
+      if getattr(self, key) < 1:
+        raise UserError(
+          f"model.{key}={getattr(self, key)} must be at least 1"
+        )
+    for key in ("n_kv_heads", "head_dim", "ff_dim", "vocab_size"):
+      if getattr(self, key) < 0:
+        raise UserError(
+          f"model.{key}={getattr(self, key)} must be positive, or 0 for its"
+          " default"
+        )
+    if not self.n_kv_heads:
+      object.__setattr__(self, "n_kv_heads", self.n_heads)
+    if self.n_heads % self.n_kv_heads:
+      raise UserError(
+        f"model.n_heads={self.n_heads} is not a multiple of"
+        f" model.n_kv_heads={self.n_kv_heads}; use a divisor of"
+        f" {self.n_heads}"
+      )
+    if not self.head_dim:
+      if self.d_model % self.n_heads:
+        raise UserError(
+          f"model.d_model={self.d_model} is not a multiple of"
+          f" model.n_heads={self.n_heads}; change one, or set model.head_dim"
+        )
+      object.__setattr__(self, "head_dim", self.d_model // self.n_heads)
+    if not self.ff_dim:
+      ff_dim = -(-self.d_model * 8 // 3 // 16) * 16
+      object.__setattr__(self, "ff_dim", ff_dim)
+    if not self.pattern:
+      raise UserError("model.pattern=() names no mixer; name at least one")
+    if not 0 <= self.dropout < 1:
+      raise UserError(f"model.dropout={self.dropout} must be in [0, 1)")
+    self._one_of("residual", RESIDUALS)
+    self._one_of("param_dtype", DTYPES)
+    self._one_of("compute_dtype", DTYPES)
+    from .block import REMAT
+    from .norms import NORMS
+
+    self._one_of("remat", tuple(REMAT))
+    self._one_of("norm", tuple(NORMS))
+    check_word("model.implementation", self.implementation)
+
+  def _one_of(self, key: str, words: tuple[str, ...]) -> None:
+    if getattr(self, key) not in words:
+      raise UserError(
+        f"model.{key}={getattr(self, key)!r} is not one of"
+        f" {', '.join(words)}{nearest(getattr(self, key), words)}"
+      )
+
+  def options(self, entry: str) -> Any:
+    """The chosen entry's `Options`."""
+    return self.opts[entry]
+
+  @property
+  def groups(self) -> tuple[tuple[str, tuple[str, ...], int], ...]:
+    """(name, mixers, repeats): the pattern tiled over depth, then its rest."""
+    whole, rest = divmod(self.n_layers, len(self.pattern))
+    groups = []
+    if whole:
+      groups.append(("groups", self.pattern, whole))
+    if rest:
+      groups.append(("tail", self.pattern[:rest], 1))
+    return tuple(groups)

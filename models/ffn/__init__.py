@@ -1,0 +1,54 @@
+"""FFNS: what works on each token alone.
+
+A new one is one file here and one line below.
+"""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+from jaxtyping import Array, Float
+
+from ...errors import UserError, nearest
+from ...registry import Registry
+from ..config import ModelConfig
+from ..context import Context
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+  "silu": jax.nn.silu,
+  "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+  "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
+  "relu": jax.nn.relu,
+  "relu2": lambda x: jax.nn.relu(x) ** 2,
+  "sigmoid": jax.nn.sigmoid,
+}
+
+
+def check_activation(entry: str, name: str) -> None:
+  if name not in ACTIVATIONS:
+    raise UserError(
+      f"model.opts.{entry}.activation={name!r} is not an activation"
+      f"{nearest(name, ACTIVATIONS)}"
+    )
+
+
+class FFN(nn.Module):
+  """The contract: a chunk of tokens in, one of the same shape out."""
+
+  config: ModelConfig
+
+  def __call__(
+    self, x_BTD: Float[Array, "B T D"], ctx: Context
+  ) -> Float[Array, "B T D"]:
+    raise NotImplementedError
+
+
+FFNS = Registry(
+  "ffn",
+  "model.ffn",
+  __name__,
+  {
+    "mlp": "mlp:MLP",
+    "glu": "glu:GLU",
+  },
+)

@@ -1,0 +1,64 @@
+"""Projection: every weight matmul of a model, and the only place for it.
+
+Low-rank paths, quantized weights, fp8 and calibration statistics hook in here
+(by `nn.intercept_methods`), so that no mixer knows of them.
+"""
+
+import math
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from .config import ModelConfig
+from .param import declare, normal, zeros
+
+
+class Projection(nn.Module):
+  """y = einsum(spec, x, kernel) (+ bias).
+
+  The kernel starts as N(0, 1/fan_in) times `init_scale`; one that writes to
+  the residual stream is divided by sqrt(2 L) too (Radford et al. 2019, 2.3).
+
+  Attributes:
+    spec: an einsum of the input and the kernel, in the repository's letters:
+      "BTD,DNH->BTNH".
+    shape: sizes of the kernel's axes.
+    axes: logical axes of the kernel.
+    to_residual: the output is added to the residual stream.
+  """
+
+  config: ModelConfig
+  spec: str
+  shape: tuple[int, ...]
+  axes: tuple[str, ...]
+  to_residual: bool = False
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+    c = self.config
+    operands, out = self.spec.split("->")
+    inputs, letters = operands.split(",")
+    fan_in = math.prod(
+      n for a, n in zip(letters, self.shape, strict=True) if a not in out
+    )
+    std = c.init_scale / math.sqrt(fan_in)
+    if self.to_residual:
+      std /= math.sqrt(2 * c.n_layers)
+    dtype = jnp.dtype(c.compute_dtype)
+    kernel = declare(
+      self, "kernel", normal(std), self.shape, self.axes, c.param_dtype
+    )
+    y = jnp.einsum(self.spec, x.astype(dtype), kernel.astype(dtype))
+    if c.use_bias:
+      kept = [i for i, a in enumerate(letters) if a not in inputs]
+      bias = declare(
+        self,
+        "bias",
+        zeros,
+        tuple(self.shape[i] for i in kept),
+        tuple(self.axes[i] for i in kept),
+        c.param_dtype,
+      )
+      y += bias.astype(dtype)
+    return y

@@ -1,0 +1,169 @@
+"""Decoder language model (Radford et al. 2019); the pieces are config words.
+
+    params = init(config, jax.random.key(0))
+    output = apply(config, params, tokens)
+    output.logits()
+
+embed -> groups of blocks under one loop -> norm -> output matrix.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from ..kernels.cross_entropy import Sums
+from ..kernels.dispatch import dispatch
+from ..parallel.rules import constrain, shards
+from .block import stack
+from .config import ModelConfig
+from .context import Context, DropoutKey, dropout
+from .norms import NORMS
+from .param import Params, declare, init_params, normal, specs
+from .positions import POSITIONS
+
+# Logits that one device holds at a time in a loss: 64 MiB in fp32.
+LOGITS_PER_CHUNK = 2**24
+
+
+@functools.partial(
+  jax.tree_util.register_dataclass,
+  data_fields=("hidden_BTD", "unembed_VD", "state"),
+  meta_fields=("config",),
+)
+@dataclasses.dataclass(frozen=True)
+class Output:
+  """What a model returns: logits are left to the one who needs them.
+
+  Attributes:
+    hidden_BTD: after the last norm.
+    unembed_VD: the output matrix.
+    state: the decode state after these tokens, where one was given.
+    config: of the model that made it.
+  """
+
+  hidden_BTD: Float[Array, "B T D"]
+  unembed_VD: Float[Array, "V D"]
+  state: Any
+  config: ModelConfig
+
+  def logits(self) -> Float[Array, "B T V"]:
+    """The logits, in fp32. A loss uses `kernels/cross_entropy` instead."""
+    logits_BTV = jnp.einsum(
+      "BTD,VD->BTV",
+      self.hidden_BTD,
+      self.unembed_VD.astype(self.hidden_BTD.dtype),
+      preferred_element_type=jnp.float32,
+    )
+    if cap := self.config.logits_soft_cap:
+      logits_BTV = cap * jnp.tanh(logits_BTV / cap)
+    return logits_BTV
+
+  def cross_entropy(
+    self,
+    targets_BT: Int[Array, "B T"],
+    weights_BT: Float[Array, "B T"],
+    *,
+    z_loss: float = 0.0,
+    label_smoothing: float = 0.0,
+  ) -> tuple[Float[Array, ""], Sums]:
+    """Weighted sum of the loss in nats, without ever holding all logits."""
+    rows = max(1, targets_BT.shape[0] // shards("batch"))
+    chunk = max(1, LOGITS_PER_CHUNK // (rows * self.config.vocab_size))
+    op = dispatch("cross_entropy", self.config.implementation)
+    return op(
+      self.hidden_BTD,
+      self.unembed_VD,
+      targets_BT,
+      weights_BT,
+      z_loss=z_loss,
+      label_smoothing=label_smoothing,
+      soft_cap=self.config.logits_soft_cap,
+      chunk=chunk,
+    )
+
+
+class Decoder(nn.Module):
+  """A causal language model."""
+
+  config: ModelConfig
+
+  @nn.compact
+  def __call__(
+    self,
+    tokens_BT: Int[Array, "B T"],
+    positions_BT: Int[Array, "B T"] | None = None,
+    segment_ids_BT: Int[Array, "B T"] | None = None,
+    state: dict[str, tuple[Any, ...]] | None = None,
+    dropout_key: DropoutKey | None = None,
+  ) -> Output:
+    """Runs a chunk of tokens.
+
+    Args:
+      positions_BT: position within the document; None: from 0 on.
+      segment_ids_BT: document within the row, 0 padding; None: one document.
+      state: of `models.state`; then positions must be given.
+      dropout_key: None: no dropout.
+    """
+    c = self.config
+    assert c.vocab_size, "the vocabulary's size comes with the tokenizer"
+    if positions_BT is None:
+      assert state is None, "positions must be given with a state"
+      positions_BT = jnp.broadcast_to(
+        jnp.arange(tokens_BT.shape[1]), tokens_BT.shape
+      )
+    ctx = Context(positions_BT, segment_ids_BT, dropout=dropout_key)
+    table_VD = declare(
+      self,
+      "embedding",
+      normal(0.02 * c.init_scale),
+      (c.vocab_size, c.d_model),
+      ("vocab", "embed"),
+      c.param_dtype,
+    )
+    x_BTD = table_VD.astype(c.compute_dtype)[tokens_BT]
+    x_BTD = POSITIONS[c.position](c, name="position").embed(
+      x_BTD, positions_BT
+    )
+    x_BTD = constrain(x_BTD, "batch", "seq", "embed")
+    x_BTD = dropout(x_BTD, c.dropout, ctx, site=0)
+    layer, new_state = 0, {}
+    for name, mixers, repeats in c.groups:
+      layers = stack(c, mixers, repeats)(c, mixers, name=name)
+      first_layers = layer + len(mixers) * jnp.arange(repeats)
+      states = state[name] if state else (None,) * len(mixers)
+      x_BTD, new_state[name] = layers(x_BTD, ctx, first_layers, states)
+      layer += len(mixers) * repeats
+    if c.residual != "post":
+      x_BTD = NORMS[c.norm](c, name="final_norm")(x_BTD)
+    unembed_VD = table_VD
+    if not c.tie_embeddings:
+      unembed_VD = declare(
+        self,
+        "unembedding",
+        normal(c.init_scale / c.d_model**0.5),
+        (c.vocab_size, c.d_model),
+        ("vocab", "embed"),
+        c.param_dtype,
+      )
+    new_state = new_state if state else None
+    return Output(x_BTD, unembed_VD, new_state, c)
+
+
+def param_specs(config: ModelConfig) -> dict[str, Any]:
+  """Nested dict of `ParamSpec`: shape, logical axes and initialiser."""
+  return specs(Decoder(config), jnp.zeros((1, 1), jnp.int32))
+
+
+def init(config: ModelConfig, key: Array, shardings: Any = None) -> Params:
+  """Draws the parameters, the same bits on any mesh."""
+  return init_params(param_specs(config), key, shardings)
+
+
+def apply(config: ModelConfig, params: Params, *args, **kwargs) -> Output:
+  """`Decoder(config)` on `params`; its arguments are those of the module."""
+  return Decoder(config).apply({"params": params}, *args, **kwargs)

@@ -1,0 +1,54 @@
+"""MIXERS: what moves information between tokens.
+
+A new mixer is one file here and one line below, and `ablax prove mixer` then
+covers it.
+"""
+
+from typing import Any, ClassVar
+
+import flax.linen as nn
+from jaxtyping import Array, Float
+
+from ...registry import Registry
+from ..config import ModelConfig
+from ..context import Context
+
+# One layer's decode state: a pytree of arrays, batch first where there is one.
+State = Any
+
+
+class Mixer(nn.Module):
+  """The contract: one call serves training, prefill and decoding.
+
+  Attributes:
+    causal: no output depends on a later token.
+    batch_dependent: an example's output depends on the others.
+    decodable: has a state, so that text can be generated.
+  """
+
+  config: ModelConfig
+
+  causal: ClassVar[bool] = True
+  batch_dependent: ClassVar[bool] = False
+  decodable: ClassVar[bool] = True
+
+  def __call__(
+    self, x_BTD: Float[Array, "B T D"], ctx: Context, state: State | None = None
+  ) -> tuple[Float[Array, "B T D"], State | None]:
+    """Mixes a chunk of any length >= 1, after what `state` has seen."""
+    raise NotImplementedError
+
+  @staticmethod
+  def init_state(config: ModelConfig, batch: int, max_len: int) -> State:
+    """The state before the first token, for one layer."""
+    raise NotImplementedError
+
+
+MIXERS = Registry(
+  "mixer",
+  "model.mixer",
+  __name__,
+  {
+    "attention": "attention:Attention",
+  },
+)

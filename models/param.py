@@ -1,0 +1,191 @@
+"""Parameters: one declaration gives shape, initialiser and logical axes.
+
+A module declares a parameter through `declare`. The declarations of a model,
+`specs`, say all that placement, optimizers and accounting need to know; the
+parameters themselves are plain nested dicts of arrays.
+"""
+
+import dataclasses
+import functools
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.core import meta
+from jax.sharding import NamedSharding
+from jaxtyping import Array
+
+Init = Callable[[Array, tuple[int, ...], Any], Array]
+Params = Mapping[str, Any]
+
+# A slice larger than this is drawn sharded: equal to rounding, not to bits.
+DRAW_WHOLE_BYTES = 2**30
+
+
+@functools.partial(
+  jax.tree_util.register_dataclass,
+  data_fields=("value",),
+  meta_fields=("axes", "init"),
+)
+@dataclasses.dataclass(frozen=True)
+class Declared(meta.AxisMetadata):
+  """A parameter with its logical axes and initialiser, while Flax inits."""
+
+  value: Any
+  axes: tuple[str, ...]
+  init: Init
+
+  def unbox(self):
+    return self.value
+
+  def replace_boxed(self, val):
+    return dataclasses.replace(self, value=val)
+
+  def add_axis(self, index, params):
+    axes = (*self.axes[:index], params[nn.PARTITION_NAME], *self.axes[index:])
+    return dataclasses.replace(self, axes=axes)
+
+  def remove_axis(self, index, params):
+    axes = self.axes[:index] + self.axes[index + 1 :]
+    return dataclasses.replace(self, axes=axes)
+
+
+@dataclasses.dataclass(frozen=True)
+class ParamSpec:
+  """One parameter as declared; `axes` begin with "layers" where stacked."""
+
+  shape: tuple[int, ...]
+  dtype: Any
+  axes: tuple[str, ...]
+  init: Init
+
+  @property
+  def size(self) -> int:
+    return int(np.prod(self.shape))
+
+
+def declare(
+  module: nn.Module,
+  name: str,
+  init: Init,
+  shape: tuple[int, ...],
+  axes: tuple[str, ...],
+  dtype: str,
+) -> Array:
+  """Declares a parameter of `module` and returns its value."""
+  assert len(shape) == len(axes), (name, shape, axes)
+
+  def boxed(key):
+    return Declared(init(key, shape, jnp.dtype(dtype)), axes, init)
+
+  return module.param(name, boxed)
+
+
+def normal(std: float) -> Init:
+  """Draws N(0, std^2); equal `std` gives an equal function, so jit caches."""
+  return _normal(float(std))
+
+
+@functools.cache
+def _normal(std: float) -> Init:
+  return lambda key, shape, dtype: std * jax.random.normal(key, shape, dtype)
+
+
+def zeros(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+  del key
+  return jnp.zeros(shape, dtype)
+
+
+def ones(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+  del key
+  return jnp.ones(shape, dtype)
+
+
+def specs(module: nn.Module, *args, **kwargs) -> dict[str, Any]:
+  """Returns the nested dict of `ParamSpec` of a module, without computing."""
+  key = jax.random.key(0)
+  init = functools.partial(module.init, **kwargs)
+  variables = jax.eval_shape(init, key, *args)
+  return jax.tree.map(
+    lambda d: ParamSpec(d.value.shape, d.value.dtype, d.axes, d.init),
+    dict(variables.get("params", {})),
+    is_leaf=lambda leaf: isinstance(leaf, Declared),
+  )
+
+
+def path_of(key_path: tuple[Any, ...]) -> str:
+  """A pytree key path as "groups/0/mixer/q/kernel"."""
+  return "/".join(str(getattr(k, "key", k)) for k in key_path)
+
+
+def init_params(
+  specs: Mapping[str, Any],
+  key: Array,
+  shardings: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+  """Draws the parameters, the same bits on any mesh.
+
+  Each parameter has its own key, from its path; each layer of a stacked one
+  its own, from its index. One slice is drawn whole by one program, then cut
+  and placed, so that neither the mesh nor the depth changes a number.
+
+  Args:
+    specs: nested dict of `ParamSpec`.
+    key: typed PRNG key.
+    shardings: the same tree of `NamedSharding`; None: on the first device.
+  """
+  leaves, tree = jax.tree_util.tree_flatten_with_path(specs)
+  places = tree.flatten_up_to(shardings) if shardings else [None] * len(leaves)
+  drawn = []
+  for (path, spec), place in zip(leaves, places, strict=True):
+    leaf_key = jax.random.fold_in(key, zlib.crc32(path_of(path).encode()))
+    if spec.axes[:1] == ("layers",):
+      keys = [jax.random.fold_in(leaf_key, i) for i in range(spec.shape[0])]
+    else:
+      keys = [leaf_key]
+    drawn.append(_draw(spec, keys, place))
+  return tree.unflatten(drawn)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _draw_slice(init, shape, dtype, key):
+  return init(key, shape, dtype)
+
+
+def _draw(spec: ParamSpec, keys, sharding: NamedSharding | None) -> Array:
+  stacked = spec.axes[:1] == ("layers",)
+  shape = spec.shape[1:] if stacked else spec.shape
+  slice_bytes = int(np.prod(shape)) * jnp.dtype(spec.dtype).itemsize
+  if sharding is not None and slice_bytes > DRAW_WHOLE_BYTES:
+
+    def whole(keys):
+      slices = [spec.init(key, shape, spec.dtype) for key in keys]
+      return jnp.stack(slices) if stacked else slices[0]
+
+    return jax.jit(whole, out_shardings=sharding)(keys)
+  if sharding is None:
+    slices = [_draw_slice(spec.init, shape, spec.dtype, key) for key in keys]
+    return jnp.stack(slices) if stacked else slices[0]
+  indices = sharding.addressable_devices_indices_map(spec.shape)
+  shards = {
+    device: np.empty(sharding.shard_shape(spec.shape), spec.dtype)
+    for device in indices
+  }
+  for i, key in enumerate(keys):
+    drawn = np.asarray(_draw_slice(spec.init, shape, spec.dtype, key))
+    for device, index in indices.items():
+      if not stacked:
+        shards[device][...] = drawn[index]
+        continue
+      layers = range(*index[0].indices(spec.shape[0]))
+      if i in layers:
+        shards[device][i - layers.start] = drawn[index[1:]]
+  return jax.make_array_from_single_device_arrays(
+    spec.shape,
+    sharding,
+    [jax.device_put(shard, device) for device, shard in shards.items()],
+  )

@@ -1,0 +1,52 @@
+"""The decode state of a whole model: one protocol for every mixer.
+
+A mixer's `init_state` gives one layer's state; here the layers of a group are
+stacked, as the loop over depth wants them. The call that consumes a chunk of
+tokens returns the state after it.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..errors import UserError
+from .config import ModelConfig
+from .mixers import MIXERS
+
+
+def init_state(
+  config: ModelConfig, batch: int, max_len: int
+) -> dict[str, tuple[Any, ...]]:
+  """Returns the state before the first token.
+
+  Args:
+    batch: number of sequences.
+    max_len: tokens that a state with slots has room for.
+
+  Raises:
+    UserError: a mixer of the pattern can't decode.
+  """
+  for mixer in config.pattern:
+    entry = MIXERS[mixer]
+    if not (entry.decodable and entry.causal):
+      why = "is not causal" if not entry.causal else "has no decode state"
+      raise UserError(
+        f"model.mixer={mixer!r} {why}, so it can't generate text; choose"
+        " another mixer, or evaluate without sampling"
+      )
+
+  def stacked(mixer: str, n: int):
+    state = MIXERS[mixer].init_state(config, batch, max_len)
+    return jax.tree.map(lambda a: jnp.broadcast_to(a, (n, *a.shape)), state)
+
+  return {
+    name: tuple(stacked(mixer, repeats) for mixer in mixers)
+    for name, mixers, repeats in config.groups
+  }
+
+
+def state_bytes(config: ModelConfig, batch: int, max_len: int) -> int:
+  """Bytes of the decode state."""
+  state = jax.eval_shape(lambda: init_state(config, batch, max_len))
+  return sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(state))

@@ -1,0 +1,167 @@
+"""Logical axes to mesh axes, for parameters and for activations.
+
+Models name logical axes only ("embed", "heads", ...); a table here says which
+mesh axes each is split over. A `Layout` is a mesh with such a table.
+"""
+
+import contextlib
+import contextvars
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array
+
+from ..errors import UserError, nearest
+
+Axes = tuple[str | None, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+  """Two tables: logical axis -> the mesh axes that it is split over."""
+
+  params: Mapping[str, tuple[str, ...]]
+  activations: Mapping[str, tuple[str, ...]]
+
+
+_ACTIVATIONS = {
+  "batch": ("data", "fsdp"),
+  "seq": ("sequence",),
+  "embed": (),
+  "heads": ("tensor",),
+  "kv_heads": ("tensor",),
+  "head_dim": (),
+  "ff": ("tensor",),
+  "vocab": ("tensor",),
+}
+
+RULES = {
+  # ZeRO-3: every matrix is split over `fsdp` along the residual width.
+  "fsdp": Rules(
+    params={
+      "layers": (),
+      "embed": ("fsdp",),
+      "heads": ("tensor",),
+      "kv_heads": ("tensor",),
+      "head_dim": (),
+      "ff": ("tensor",),
+      "vocab": ("tensor",),
+      "norm": (),
+    },
+    activations=_ACTIVATIONS,
+  ),
+  # Plain data parallelism: every device holds all parameters.
+  "replicated": Rules(
+    params={
+      axis: ()
+      for axis in (
+        "layers embed heads kv_heads head_dim ff vocab norm".split()
+      )
+    },
+    activations=_ACTIVATIONS,
+  ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+  """A mesh and the rules by which arrays lie on it."""
+
+  mesh: Mesh
+  rules: Rules
+
+  @classmethod
+  def of(cls, mesh: Mesh, rules: str) -> "Layout":
+    if rules not in RULES:
+      raise UserError(
+        f"mesh.rules={rules!r} is not a rules table{nearest(rules, RULES)}"
+      )
+    return cls(mesh, RULES[rules])
+
+  def spec(
+    self, table: Mapping[str, tuple[str, ...]], axes: Axes, what: str
+  ) -> PartitionSpec:
+    """Maps logical axes through a table; refuses unknown ones, collisions."""
+    parts: list[tuple[str, ...] | None] = []
+    used: dict[str, str] = {}
+    for axis in axes:
+      if axis is None:
+        parts.append(None)
+        continue
+      if axis not in table:
+        raise UserError(
+          f"{what} has the logical axis {axis!r}, which the rules table lacks"
+          f"{nearest(axis, table)}"
+        )
+      # A mesh axis of size 1 splits nothing, so it can't collide either.
+      mesh_axes = tuple(a for a in table[axis] if self.mesh.shape[a] > 1)
+      for a in mesh_axes:
+        if a in used:
+          raise UserError(
+            f"{what}: logical axes {used[a]!r} and {axis!r} both map to the"
+            f" mesh axis {a!r}; change one of them in parallel/rules.py"
+          )
+        used[a] = axis
+      parts.append(mesh_axes or None)
+    return PartitionSpec(*parts)
+
+  def param(
+    self, name: str, shape: Sequence[int], axes: Axes
+  ) -> NamedSharding:
+    """The sharding of a parameter; raises UserError naming it."""
+    spec = self.spec(self.rules.params, axes, f"parameter {name}")
+    for size, axis, part in zip(shape, axes, spec, strict=True):
+      n = math.prod(self.mesh.shape[a] for a in part or ())
+      if size % n:
+        raise UserError(
+          f"parameter {name} {tuple(shape)}: axis {axis!r} of size {size} is"
+          f" not a multiple of mesh.{'*'.join(part)}={n}; change that size or"
+          " the mesh"
+        )
+    return NamedSharding(self.mesh, spec)
+
+  def activation(self, axes: Axes) -> NamedSharding:
+    """The sharding of an activation with these logical axes."""
+    spec = self.spec(self.rules.activations, axes, "an activation")
+    return NamedSharding(self.mesh, spec)
+
+  def replicated(self) -> NamedSharding:
+    return NamedSharding(self.mesh, PartitionSpec())
+
+  def shards(self, axis: str) -> int:
+    """Over how many devices an activation's logical axis is split."""
+    return math.prod(
+      self.mesh.shape[a] for a in self.rules.activations[axis]
+    )
+
+
+_layout: contextvars.ContextVar[Layout | None] = contextvars.ContextVar(
+  "layout", default=None
+)
+
+
+@contextlib.contextmanager
+def use(layout: Layout | None) -> Iterator[None]:
+  """While a function is traced in here, `constrain` speaks of `layout`."""
+  token = _layout.set(layout)
+  try:
+    yield
+  finally:
+    _layout.reset(token)
+
+
+def constrain(x: Array, *axes: str | None) -> Array:
+  """Lays an activation out by its logical axes; nothing without a layout."""
+  layout = _layout.get()
+  if layout is None or layout.mesh.size == 1:
+    return x
+  return jax.lax.with_sharding_constraint(x, layout.activation(axes))
+
+
+def shards(axis: str) -> int:
+  """Over how many devices a logical axis is split in the current layout."""
+  layout = _layout.get()
+  return 1 if layout is None else layout.shards(axis)

@@ -1,0 +1,65 @@
+"""Maps the top folders to subpackages of `ablax`; what to install is here."""
+
+import pathlib
+import re
+
+from setuptools import find_namespace_packages, setup
+
+HERE = pathlib.Path(__file__).parent
+FOLDERS = ("configs", "data", "infer", "kernels", "models", "parallel", "train")
+
+INSTALL = [
+  "jax>=0.10.2",
+  "flax>=0.12",
+  "optax>=0.2.8",
+  "orbax-checkpoint>=0.12",
+  "grain>=0.2.18",
+  "array_record>=0.8",
+  "sentencepiece>=0.2.1",
+  "ml-collections>=1.1",
+  "pyarrow>=18",
+  "jaxtyping>=0.3",
+  "matplotlib>=3.9",
+  "rich>=13.7",
+  "tensorboardX>=2.6.2",
+]
+TEST = [
+  "pytest>=8",
+  "pytest-xdist>=3.6",
+  "beartype>=0.20",
+  "hypothesis>=6.100",
+]
+EXTRAS = {
+  "test": TEST,
+  # Independent references. torch 2.13.0 has a CPU build.
+  "parity": ["torch==2.13.0", "transformers>=5"],
+  "lint": ["ruff==0.17.6", "pyright==1.1.414", "pre-commit>=4"],
+  "tpu": ["jax[tpu]>=0.10.2"],
+  "gpu": ["jax[cuda13]>=0.10.2"],
+}
+
+packages = find_namespace_packages(str(HERE), include=["ablax", "ablax.*"])
+package_dir = {"ablax": "ablax"}
+for folder in FOLDERS:
+  package_dir[f"ablax.{folder}"] = folder
+  found = find_namespace_packages(str(HERE / folder))
+  packages += [f"ablax.{folder}"] + [f"ablax.{folder}.{p}" for p in found]
+
+init = (HERE / "ablax/__init__.py").read_text(encoding="utf-8")
+version = re.search(r'__version__ = "(.+?)"', init)
+assert version
+
+setup(
+  name="ablax",
+  version=version[1],
+  description="Ablation papers on language models, in JAX",
+  long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+  long_description_content_type="text/markdown",
+  license="Apache-2.0",
+  python_requires=">=3.11",
+  packages=[p for p in packages if "__pycache__" not in p],
+  package_dir=package_dir,
+  install_requires=INSTALL,
+  extras_require=EXTRAS,
+  entry_points={"console_scripts": ["ablax = ablax.__main__:main"]},
+)

@@ -1,0 +1,43 @@
+"""Next-token prediction with z-loss (Radford et al. 2018; Chowdhery et al. 2022, arXiv:2204.02311)."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from ...models.context import DropoutKey
+from ...models.param import Params
+from ...registry import NoOptions
+from . import Apply, Batch, Loss, ObjectiveConfig
+
+
+class NextToken:
+  """Weighted cross-entropy of `targets`, plus z_loss * log(Z)^2, in nats."""
+
+  def __init__(self, config: ObjectiveConfig, options: NoOptions):
+    del options
+    self.config = config
+
+  def __call__(
+    self, apply: Apply, params: Params, batch: Batch, key: Array | None
+  ) -> Loss:
+    dropout_key = None
+    if key is not None:
+      seed = jax.random.bits(key, (), jnp.uint32)
+      dropout_key = DropoutKey(seed, batch["example_ids"])
+    output = apply(
+      params,
+      batch["tokens"],
+      batch["positions"],
+      batch["segment_ids"],
+      dropout_key=dropout_key,
+    )
+    loss, sums = output.cross_entropy(
+      batch["targets"],
+      batch["weights"],
+      z_loss=self.config.z_loss,
+      label_smoothing=self.config.label_smoothing,
+    )
+    metrics = {"cross_entropy": sums.cross_entropy, "accuracy": sums.correct}
+    if self.config.z_loss:
+      metrics["z"] = sums.z
+    return Loss(loss, batch["weights"].sum(), metrics)
