@@ -55,7 +55,7 @@ class Context:
     return dataclasses.replace(self, layer=layer)
 
 
-def _mix(x: UInt32[Array, "..."]) -> UInt32[Array, "..."]:
+def hash32(x: UInt32[Array, "..."]) -> UInt32[Array, "..."]:
   """A bijective hash of 32-bit words (Wellons' lowbias32)."""
   x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
   x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
@@ -81,9 +81,9 @@ def dropout(
   def words(a):
     return jnp.asarray(a).astype(jnp.uint32)
 
-  stream = _mix(ctx.dropout.seed ^ _mix(words(ctx.layer) * 8 + words(site)))
-  row_B = _mix(stream + words(ctx.dropout.example_ids_B))
-  slot_BT = _mix(row_B[:, None] + words(jnp.arange(T)))
-  bits_BTD = _mix(slot_BT[..., None] + words(jnp.arange(D)))
+  stream = hash32(ctx.dropout.seed ^ hash32(words(ctx.layer) * 8 + words(site)))
+  row_B = hash32(stream + words(ctx.dropout.example_ids_B))
+  slot_BT = hash32(row_B[:, None] + words(jnp.arange(T)))
+  bits_BTD = hash32(slot_BT[..., None] + words(jnp.arange(D)))
   keep = bits_BTD >= jnp.uint32(round(rate * 2**32))
   return jnp.where(keep, x_BTD / (1 - rate), 0).astype(x_BTD.dtype)

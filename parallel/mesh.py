@@ -40,6 +40,11 @@ class MeshConfig:
           " and tensor"
         )
 
+  def for_devices(self, n_devices: int) -> "MeshConfig":
+    """The same rules on `n_devices`, all along `data`."""
+    sizes = dict.fromkeys(AXES, 1) | {"data": n_devices}
+    return dataclasses.replace(self, **sizes)
+
   def sizes(self, n_devices: int) -> tuple[int, ...]:
     """Devices along each of AXES; raises UserError where they don't fit."""
     sizes = [getattr(self, axis) for axis in AXES]

@@ -119,10 +119,21 @@ class Config:
     """Nested plain values, options under `<namespace>.opts.<entry>`."""
     return _plain(self)
 
+  def with_vocab(self, vocab_size: int) -> "Config":
+    """The config once the tokenizer's size is known."""
+    model = dataclasses.replace(self.model, vocab_size=vocab_size)
+    return dataclasses.replace(self, model=model)
+
   @property
   def hash(self) -> str:
-    """Of all that can change a trained number; not of how it is run."""
+    """Of all that can change a trained number; not of how it is run.
+
+    A plugin counts by its text, not by its path.
+    """
     same = {k: v for k, v in self.as_dict().items() if k not in HOW}
+    same["plugins"] = [
+      pathlib.Path(path).read_text(encoding="utf-8") for path in self.plugins
+    ]
     text = json.dumps(same, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
@@ -218,6 +229,10 @@ def resolve(
   overrides = dict(overrides or {})
   for key in [k for k in overrides if ".opts." not in k]:
     _override(values, defaults, key, overrides.pop(key))
+  values["plugins"] = tuple(
+    str(pathlib.Path(path).expanduser().absolute())
+    for path in values["plugins"]
+  )
   load_plugins(values["plugins"])
 
   model = values["model"]
@@ -269,7 +284,7 @@ def from_dict(resolved: Mapping[str, Any]) -> Config:
 def load_plugins(paths: tuple[str, ...]) -> None:
   """Imports each file once; it registers its entries as it is imported."""
   for path in paths:
-    file = pathlib.Path(path).expanduser().resolve()
+    file = pathlib.Path(path)
     if not file.is_file():
       raise UserError(f"plugins: there is no file {path}")
     # The name holds the folder, so that two files of one name both load.

@@ -1,0 +1,154 @@
+"""Parameters, FLOPs and bytes of a config, from its own traced program.
+
+Nothing here knows a technique: FLOPs are those of every matmul in the traced
+program, activations what its backward pass keeps.
+"""
+
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend import core
+
+from ..errors import UserError
+from ..models import lm
+from ..models.state import state_bytes
+from .objectives import Batch
+from .state import Setup
+from .step import make_objective
+
+
+@dataclasses.dataclass(frozen=True)
+class Accounts:
+  """Sizes of one experiment.
+
+  Attributes:
+    params: numbers in all parameters.
+    embedding_params: those of the embedding and output tables.
+    param_bytes, opt_bytes: of parameters and of optimizer state.
+    forward_flops, train_flops: per token of a row of `seq_len`; training is
+      three times forward, recomputation not counted.
+    executed_flops: per token, what the update really runs.
+    activation_bytes: kept for the backward pass of one microbatch.
+    decode_state_bytes: for one sequence of `max_len` tokens; None where the
+      model can't decode.
+  """
+
+  params: int
+  embedding_params: int
+  param_bytes: int
+  opt_bytes: int
+  forward_flops: float
+  train_flops: float
+  executed_flops: float
+  activation_bytes: int
+  decode_state_bytes: int | None
+
+
+def count_flops(jaxpr: core.Jaxpr) -> int:
+  """Multiplications and additions of every matmul, loops included."""
+  total = 0
+  for equation in jaxpr.eqns:
+    if equation.primitive.name == "dot_general":
+      (contracted, _), _ = equation.params["dimension_numbers"]
+      lhs = equation.invars[0].aval.shape
+      out = equation.outvars[0].aval.shape
+      total += 2 * math.prod(out) * math.prod(lhs[i] for i in contracted)
+      continue
+    inner = []
+    for value in equation.params.values():
+      for item in value if isinstance(value, tuple | list) else (value,):
+        if isinstance(item, core.ClosedJaxpr):
+          inner.append(count_flops(item.jaxpr))
+        elif isinstance(item, core.Jaxpr):
+          inner.append(count_flops(item))
+    if equation.primitive.name == "cond":
+      total += max(inner, default=0)
+    else:
+      times = equation.params.get("length", 1)
+      total += sum(inner) * (
+        times if equation.primitive.name == "scan" else 1
+      )
+  return total
+
+
+def saved_bytes(function, *args) -> int:
+  """Bytes that the backward pass of `function` needs besides its inputs."""
+  traced = jax.make_jaxpr(lambda *a: jax.vjp(function, *a))(*args).jaxpr
+  given = {id(v) for v in traced.invars}
+  kept = {
+    id(v): v.aval
+    for v in traced.outvars
+    if isinstance(v, core.Var) and id(v) not in given
+  }
+  return sum(_bytes(aval) for aval in kept.values())
+
+
+def _bytes(aval: Any) -> int:
+  return math.prod(aval.shape) * jnp.dtype(aval.dtype).itemsize
+
+
+def _tree_bytes(tree: Any) -> int:
+  return sum(_bytes(a) for a in jax.tree.leaves(tree))
+
+
+def abstract_batch(rows: int, seq_len: int) -> Batch:
+  """Shapes of a batch."""
+  ints = jax.ShapeDtypeStruct((rows, seq_len), jnp.int32)
+  return {
+    "tokens": ints,
+    "targets": ints,
+    "segment_ids": ints,
+    "positions": ints,
+    "weights": jax.ShapeDtypeStruct((rows, seq_len), jnp.float32),
+    "example_ids": jax.ShapeDtypeStruct((rows,), jnp.int32),
+  }
+
+
+def accounts(setup: Setup) -> Accounts:
+  """Counts, without making an array."""
+  config = setup.config
+  abstract = setup.abstract()
+  rows = config.data.batch_size // config.opt.accum_steps
+  batch = abstract_batch(rows, config.data.seq_len)
+  tokens = rows * config.data.seq_len
+  objective = make_objective(config)
+  apply = functools.partial(lm.apply, config.model)
+  key = jax.eval_shape(lambda: jax.random.key(0))
+
+  def forward(params, batch, key=None):
+    return objective(apply, params, batch, key).sum
+
+  params = abstract.params
+  run = jax.make_jaxpr(forward)(params, batch).jaxpr
+  run_grad = jax.make_jaxpr(jax.grad(forward))(params, batch, key).jaxpr
+  sizes = {
+    name: math.prod(leaf.shape)
+    for name, leaf in params.items()
+    if hasattr(leaf, "shape")
+  }
+  try:
+    decode = state_bytes(config.model, 1, config.model.max_len)
+  except UserError:
+    decode = None
+  forward_flops = count_flops(run) / tokens
+  return Accounts(
+    params=sum(math.prod(a.shape) for a in jax.tree.leaves(params)),
+    embedding_params=sum(sizes.values()),
+    param_bytes=_tree_bytes(params),
+    opt_bytes=_tree_bytes(abstract.opt_state),
+    forward_flops=forward_flops,
+    train_flops=3 * forward_flops,
+    executed_flops=count_flops(run_grad) / tokens,
+    activation_bytes=saved_bytes(
+      lambda params: forward(params, batch_zeros(batch), None), params
+    ),
+    decode_state_bytes=decode,
+  )
+
+
+def batch_zeros(batch: Batch) -> Batch:
+  return jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), batch)

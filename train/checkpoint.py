@@ -1,0 +1,265 @@
+"""Checkpoints (Orbax): asynchronous, atomic, verified when read.
+
+    WORKDIR/checkpoints/STEP/   state (arrays), info (JSON), metrics
+    WORKDIR/damaged/STEP/       what could not be read: set aside, not deleted
+
+Orbax commits a step by renaming its folder. It does not notice a flipped bit,
+so `info` holds a hash of every leaf, and restoring compares them.
+"""
+
+import errno
+import json
+import pathlib
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as policies
+
+from ..errors import UserError
+from ..models.param import Params
+from ..parallel.mesh import make_mesh
+from ..parallel.rules import Layout
+from .config import CheckpointConfig, Config, from_dict
+from .optimizers import eval_params
+from .state import Setup, TrainState, fingerprints
+
+
+class Damaged(Exception):
+  """A checkpoint that can't be read, and why."""
+
+
+class Checkpoints:
+  """The checkpoints of one workdir.
+
+  Keeps the latest `config.keep`, and the one with the least `config.best`.
+  """
+
+  def __init__(
+    self, workdir: pathlib.Path, config: CheckpointConfig | None = None
+  ):
+    self.workdir = workdir
+    self.folder = workdir / "checkpoints"
+    self._config = config
+    self._manager = self._open()
+
+  def _open(self) -> ocp.CheckpointManager:
+    if self._config is None:
+      options = ocp.CheckpointManagerOptions(read_only=True)
+      return ocp.CheckpointManager(self.folder.absolute(), options=options)
+    best = self._config.best
+    keep = policies.AnyPreservationPolicy(
+      [
+        policies.LatestN(self._config.keep),
+        policies.BestN(
+          get_metric_fn=lambda metrics: metrics[best],
+          reverse=True,
+          n=1,
+          keep_checkpoints_without_metrics=False,
+        ),
+      ]
+    )
+    options = ocp.CheckpointManagerOptions(
+      preservation_policy=keep, enable_async_checkpointing=True
+    )
+    return ocp.CheckpointManager(self.folder.absolute(), options=options)
+
+  def steps(self) -> list[int]:
+    return sorted(self._manager.all_steps())
+
+  def save(
+    self,
+    step: int,
+    state: TrainState,
+    info: Mapping[str, Any],
+    metrics: Mapping[str, float] | None = None,
+  ) -> None:
+    """Copies the state out of the device and writes it in the background."""
+    info = dict(info) | {"fingerprints": fingerprints(state)}
+    try:
+      self._manager.save(
+        step,
+        args=ocp.args.Composite(
+          state=ocp.args.StandardSave(state), info=ocp.args.JsonSave(info)
+        ),
+        metrics=dict(metrics) if metrics else None,
+        force=True,
+      )
+    except Exception as error:
+      _raise_disk_full(error, self.folder)
+      raise
+
+  def wait(self) -> None:
+    """Returns when the last save is on disk."""
+    try:
+      self._manager.wait_until_finished()
+    except Exception as error:
+      _raise_disk_full(error, self.folder)
+      raise
+
+  def close(self) -> None:
+    self._manager.close()
+
+  def restore(
+    self, step: int, abstract: TrainState
+  ) -> tuple[TrainState, dict[str, Any]]:
+    """Reads one step onto the shardings of `abstract`.
+
+    Raises:
+      Damaged: it can't be read, or is not what was written.
+    """
+    try:
+      read = self._manager.restore(
+        step,
+        args=ocp.args.Composite(
+          state=ocp.args.StandardRestore(abstract),
+          info=ocp.args.JsonRestore(),
+        ),
+      )
+      state, info = read["state"], read["info"]
+    except Exception as error:
+      reason = str(error).strip().splitlines() or [type(error).__name__]
+      raise Damaged(f"{self.folder / str(step)}: {reason[0][:200]}") from error
+    if info is None or "fingerprints" not in info:
+      raise Damaged(f"{self.folder / str(step)}: its info is missing")
+    now = fingerprints(state)
+    written = info["fingerprints"]
+    wrong = [k for k in sorted(now | written) if now.get(k) != written.get(k)]
+    if wrong:
+      raise Damaged(
+        f"{self.folder / str(step)}: {wrong[0]} is not what was written"
+        + (f" (nor are {len(wrong) - 1} more)" if wrong[1:] else "")
+      )
+    return state, info
+
+  def restore_latest(
+    self, abstract: TrainState, warn
+  ) -> tuple[TrainState, dict[str, Any]] | None:
+    """Reads the latest step that is whole; None where there is none.
+
+    A damaged one is named through `warn` and moved to WORKDIR/damaged.
+    """
+    for step in reversed(self.steps()):
+      try:
+        return self.restore(step, abstract)
+      except Damaged as damage:
+        target = self.workdir / "damaged" / str(step)
+        target.parent.mkdir(exist_ok=True)
+        n = 0
+        while target.exists():
+          n += 1
+          target = target.with_name(f"{step}.{n}")
+        self._manager.close()
+        shutil.move(self.folder / str(step), target)
+        self._manager = self._open()
+        warn(
+          f"damaged checkpoint {damage}; it is kept as {target}, and the one"
+          " before it is used"
+        )
+    return None
+
+
+def _raise_disk_full(error: BaseException, folder: pathlib.Path) -> None:
+  seen: BaseException | None = error
+  while seen is not None:
+    if getattr(seen, "errno", None) == errno.ENOSPC or any(
+      sign in str(seen) for sign in ("No space left", "ENOSPC")
+    ):
+      raise OSError(errno.ENOSPC, "No space left", str(folder)) from error
+    seen = seen.__cause__ or seen.__context__
+
+
+def check_space(workdir: pathlib.Path, abstract: TrainState, keep: int) -> None:
+  """Raises UserError where the disk can't hold the checkpoints to keep."""
+  one = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(abstract))
+  # The best one, the one being written, and the logs.
+  need = (keep + 2) * one
+  free = shutil.disk_usage(workdir).free
+  if free < need:
+    raise UserError(
+      f"{workdir} has {free / 1e6:,.0f} MB free, but checkpoint.keep={keep}"
+      f" needs {need / 1e6:,.0f} MB; free some space, lower checkpoint.keep,"
+      " or choose another --workdir"
+    )
+
+
+def read_run(workdir: pathlib.Path) -> dict[str, Any]:
+  """The `config.json` of a workdir: config, hash, code, data, vocab_size."""
+  file = workdir / "config.json"
+  if not file.is_file():
+    raise UserError(
+      f"{workdir} holds no run (no config.json); train one with: ablax train"
+      f" --config=configs/lm/tiny.py --workdir={workdir}"
+    )
+  return json.loads(file.read_text(encoding="utf-8"))
+
+
+def load_state(
+  workdir: str | pathlib.Path, step: int | None = None
+) -> tuple[Config, TrainState]:
+  """Reads a run's config and its state on this machine's devices.
+
+  Args:
+    step: a saved step; None: the latest.
+  """
+  workdir = pathlib.Path(workdir).expanduser()
+  run = read_run(workdir)
+  config = from_dict(run["config"]).with_vocab(run["vocab_size"])
+  mesh = make_mesh(config.mesh.for_devices(1), jax.local_devices()[:1])
+  setup = Setup.of(config, Layout.of(mesh, config.mesh.rules))
+  folder = workdir / "checkpoints"
+  if not folder.is_dir():
+    raise UserError(f"{workdir} has no checkpoint yet; let it train on")
+  checkpoints = Checkpoints(workdir)
+  steps = checkpoints.steps()
+  if not steps:
+    raise UserError(f"{workdir} has no checkpoint yet; let it train on")
+  if step is None:
+    step = steps[-1]
+  if step not in steps:
+    raise UserError(
+      f"{workdir} has no checkpoint of step {step}; it has"
+      f" {', '.join(map(str, steps))}"
+    )
+  try:
+    state, _ = checkpoints.restore(step, setup.abstract())
+  except Damaged as damage:
+    raise UserError(
+      f"damaged checkpoint {damage}; there is: {', '.join(map(str, steps))}"
+    ) from damage
+  finally:
+    checkpoints.close()
+  return config, state
+
+
+def load_model(
+  workdir: str | pathlib.Path, step: int | None = None
+) -> tuple[Config, Params, Any]:
+  """Reads what generates text: config, evaluation weights and tokenizer.
+
+  Raises:
+    UserError: no run, no such step, or a tokenizer that is not the run's.
+  """
+  from ..data.tokenizers import TOKENIZERS
+
+  workdir = pathlib.Path(workdir).expanduser()
+  config, state = load_state(workdir, step)
+  run = read_run(workdir)
+  name = config.data.tokenizer
+  folder = workdir / "tokenizer"
+  tokenizer = TOKENIZERS[name].load(folder, config.data.opts[name])
+  check_tokenizer(folder, tokenizer, run["tokenizer"])
+  params = eval_params(config.opt, state.opt_state, state.params)
+  return config, params, tokenizer
+
+
+def check_tokenizer(where: Any, tokenizer: Any, trained_with: str) -> None:
+  """Raises UserError where a checkpoint was trained with another one."""
+  if tokenizer.fingerprint != trained_with:
+    raise UserError(
+      f"the tokenizer {where} ({tokenizer.fingerprint[:10]}) does not fit the"
+      f" checkpoint, which was trained with {trained_with[:10]}; use that"
+      " run's own tokenizer"
+    )

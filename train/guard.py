@@ -1,0 +1,102 @@
+"""Watches a run: signals that ask it to stop, losses that went wrong."""
+
+import math
+import os
+import pathlib
+import shutil
+import signal
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+
+class StopSignal:
+  """Turns SIGTERM and Ctrl-C into a flag; a second Ctrl-C is immediate."""
+
+  def __init__(self):
+    self.received: str | None = None
+    self._previous: dict[int, Any] = {}
+
+  def __enter__(self) -> "StopSignal":
+    for number in (signal.SIGTERM, signal.SIGINT):
+      self._previous[number] = signal.signal(number, self._receive)
+    return self
+
+  def __exit__(self, *exception) -> None:
+    for number, handler in self._previous.items():
+      signal.signal(number, handler)
+
+  def _receive(self, number, frame) -> None:
+    del frame
+    if self.received and number == signal.SIGINT:
+      raise KeyboardInterrupt
+    self.received = signal.Signals(number).name
+
+
+class Diverged(Exception):
+  """The loss is no longer finite; the message says what was kept, where."""
+
+
+class LossWatch:
+  """Keeps the evidence of a loss that is not finite, or that jumps.
+
+  Args:
+    workdir: evidence goes to WORKDIR/bad/STEP: batch.npz, and the last good
+      checkpoint (as hard links, where the file system has them).
+    spike: nats above the running mean that count as a jump.
+  """
+
+  def __init__(self, workdir: pathlib.Path, spike: float):
+    self._workdir = workdir
+    self._spike = spike
+    self._mean: float | None = None
+    self._seen = 0
+
+  def check(
+    self,
+    step: int,
+    loss: float,
+    grad_norm: float,
+    batch: Mapping[str, np.ndarray],
+    last_checkpoint: int | None,
+  ) -> str | None:
+    """Returns a warning after a jump; raises Diverged at a NaN or infinity."""
+    if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+      kept = self._keep(step, batch, last_checkpoint)
+      raise Diverged(
+        f"step {step}: the loss is {loss} and the gradient norm {grad_norm};"
+        f" {kept}. Lower opt.lr or opt.clip_norm, or look at the batch"
+      )
+    warning = None
+    if (
+      self._mean is not None
+      and self._seen >= 20
+      and loss > self._mean + self._spike
+    ):
+      kept = self._keep(step, batch, last_checkpoint)
+      warning = (
+        f"step {step}: the loss jumped to {loss:.3f} from {self._mean:.3f};"
+        f" {kept}"
+      )
+    self._seen += 1
+    old = self._mean
+    self._mean = loss if old is None else 0.95 * old + 0.05 * loss
+    return warning
+
+  def _keep(self, step, batch, last_checkpoint) -> str:
+    folder = self._workdir / "bad" / str(step)
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(folder / "batch.npz", **batch)
+    kept = f"its batch is kept as {folder / 'batch.npz'}"
+    if last_checkpoint is None:
+      return f"{kept}; there is no checkpoint before it"
+    source = self._workdir / "checkpoints" / str(last_checkpoint)
+    target = folder / "checkpoints" / str(last_checkpoint)
+    if source.exists() and not target.exists():
+      try:
+        shutil.copytree(source, target, copy_function=os.link)
+      except OSError:
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(source, target)
+    return f"{kept}, and the last good checkpoint as {target}"

@@ -1,0 +1,390 @@
+"""The main job: from a config to a trained model, its numbers and samples."""
+
+import contextlib
+import dataclasses
+import math
+import pathlib
+import time
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from ..data.pipeline import heldout_batches, train_batches
+from ..data.prepare import Prepared, prepare
+from ..data.tokenizers import TOKENIZERS
+from ..errors import UserError
+from ..infer.sampling import Sampling, generate
+from ..parallel.mesh import make_mesh
+from ..parallel.rules import Layout
+from .accounting import accounts
+from .checkpoint import (
+  Checkpoints,
+  check_space,
+  check_tokenizer,
+  load_state,
+  read_run,
+)
+from .config import Config
+from .guard import LossWatch, StopSignal
+from .logs import Logs, plot_loss
+from .objectives import Loss
+from .optimizers import eval_params
+from .peak import machine_peak
+from .report import Bar, make_console, plan_table
+from .state import Setup, TrainState
+from .step import Metrics, batch_shardings, make_eval_step, make_train_step
+from .workdir import claim, default_workdir
+
+HostBatch = Mapping[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+  """What a finished run came to; `stopped` names the signal that ended it."""
+
+  workdir: pathlib.Path
+  step: int
+  heldout: Mapping[str, float]
+  stopped: str | None = None
+
+
+def round_up(n: int, to: int = 64) -> int:
+  return -(-n // to) * to
+
+
+def fit_vocab(config: Config, vocab_size: int) -> Config:
+  """The config with a vocabulary that holds the tokenizer's ids."""
+  if not config.model.vocab_size:
+    return config.with_vocab(round_up(vocab_size))
+  if config.model.vocab_size < vocab_size:
+    raise UserError(
+      f"model.vocab_size={config.model.vocab_size} is less than the"
+      f" tokenizer's {vocab_size}; raise it, or 0 for the tokenizer's"
+    )
+  return config
+
+
+def make_setup(config: Config, devices=None) -> Setup:
+  """Mesh, layout and specs of a config whose vocabulary is known."""
+  mesh = make_mesh(config.mesh, devices)
+  layout = Layout.of(mesh, config.mesh.rules)
+  rows = config.data.batch_size // config.opt.accum_steps
+  if rows % layout.shards("batch"):
+    raise UserError(
+      f"data.batch_size={config.data.batch_size} in"
+      f" opt.accum_steps={config.opt.accum_steps} microbatches gives {rows}"
+      f" rows, not a multiple of the {layout.shards('batch')} devices along"
+      " the batch; raise data.batch_size"
+    )
+  return Setup.of(config, layout)
+
+
+def plan(config: Config, name: str, console: Console) -> Setup:
+  """Prints what a run would cost; reads no data and makes no array."""
+  tokenizer = TOKENIZERS[config.data.tokenizer]
+  size = getattr(tokenizer, "fixed_vocab_size", 0) or config.data.vocab_size
+  setup = make_setup(fit_vocab(config, size))
+  console.print(plan_table(setup, accounts(setup), name))
+  return setup
+
+
+def to_device(batch: HostBatch, shardings: Mapping[str, Any]) -> dict[str, Any]:
+  """This host's rows as part of the global batch."""
+  return {
+    name: jax.make_array_from_process_local_data(sharding, batch[name])
+    for name, sharding in shardings.items()
+  }
+
+
+def evaluate(
+  eval_step: Callable[[TrainState, Any], Loss],
+  state: TrainState,
+  batches: Iterable[HostBatch],
+  shardings: Mapping[str, Any],
+  n_bytes: int,
+) -> dict[str, float]:
+  """Held-out loss per token and, from its sum, bits per byte."""
+  parts = [eval_step(state, to_device(b, shardings)) for b in batches]
+  parts = jax.device_get(parts)
+  nats = sum(float(p.metrics.get("cross_entropy", p.sum)) for p in parts)
+  weight = sum(float(p.weight) for p in parts)
+  return {
+    "loss": nats / weight,
+    "bits_per_byte": nats / math.log(2) / n_bytes,
+  }
+
+
+class Loop:
+  """One run: owns the workdir, the state and the data's place."""
+
+  def __init__(
+    self,
+    setup: Setup,
+    workdir: pathlib.Path,
+    prepared: Prepared,
+    console: Console,
+  ):
+    self.console = console
+    self.workdir = workdir
+    self.prepared = prepared
+    self.setup = setup
+    self.config = config = setup.config
+    self.shardings = batch_shardings(self.setup.layout)
+    check_space(workdir, self.setup.abstract(), config.checkpoint.keep)
+    if not (workdir / "tokenizer").is_dir():
+      prepared.tokenizer.save(workdir / "tokenizer")
+    self.checkpoints = Checkpoints(workdir, config.checkpoint)
+    shard = {"shard": jax.process_index(), "n_shards": jax.process_count()}
+    self._shard = shard
+    self.batches = train_batches(prepared, config.data, **shard)
+    self.state = self._first_state()
+    self.step = int(self.state.step)
+    self.logs = Logs(workdir, self.step)
+    self.watch = LossWatch(workdir, config.log.spike)
+    self.train_step = make_train_step(self.setup)
+    self.eval_step = make_eval_step(self.setup)
+    self.heldout: dict[str, float] = {}
+    self._last_saved = max(self.checkpoints.steps(), default=None)
+
+  def warn(self, text: str) -> None:
+    self.console.print(f"warning: {text}", style="yellow", markup=False)
+
+  def _first_state(self) -> TrainState:
+    restored = self.checkpoints.restore_latest(self.setup.abstract(), self.warn)
+    if restored is not None:
+      state, info = restored
+      self.batches.restore(info["data"])
+      self.console.print(f"resuming {self.workdir} at step {int(state.step)}")
+      return state
+    state = self.setup.init()
+    if self.config.init_from:
+      params = warm_start(self.config, self.prepared.tokenizer, self.setup)
+      opt_state = jax.jit(
+        self.setup.optimizer.init, out_shardings=self.setup.shardings.opt_state
+      )(params)
+      state = dataclasses.replace(state, params=params, opt_state=opt_state)
+      self.console.print(f"starting from the weights of {self.config.init_from}")
+    return state
+
+  def run(self) -> Result:
+    config, tokens = self.config, 0
+    shape = accounts(self.setup)
+    peak = machine_peak(config.model.compute_dtype)
+    rows = config.data.batch_size * config.data.seq_len
+    pending: tuple[int, Metrics, HostBatch] | None = None
+    waited, stalls, since = 0.0, 0, self.step
+    clock = time.perf_counter()
+
+    with StopSignal() as stop, Bar(self.console, config, self.step) as bar:
+
+      def read(done: tuple[int, Metrics, HostBatch]) -> None:
+        """Waits for an update's metrics and passes them on."""
+        nonlocal tokens, waited, stalls, since, clock
+        step, device_metrics, batch = done
+        metrics = {k: float(v) for k, v in device_metrics.items()}
+        warning = self.watch.check(
+          step, metrics["loss"], metrics["grad_norm"], batch, self._last_saved
+        )
+        if warning:
+          self.warn(warning)
+        tokens += int(metrics["weight"])
+        if step % config.log.every and step != config.steps:
+          return
+        now = time.perf_counter()
+        seconds, steps = now - clock, step - since
+        speed = steps * rows / seconds
+        fraction = speed * shape.train_flops / peak
+        self.logs.write(
+          step,
+          metrics
+          | {
+            "tokens": tokens,
+            "tokens_per_s": speed,
+            "peak_fraction": fraction,
+            "input_wait_s": waited / steps,
+            "input_stalls": stalls,
+            "batch": f"{zlib.crc32(batch['row'].tobytes()):08x}",
+          },
+        )
+        bar.update(step, metrics["loss"], speed, fraction)
+        waited, stalls, since, clock = 0.0, 0, step, now
+
+      while self.step < config.steps and not stop.received:
+        start = time.perf_counter()
+        batch = next(self.batches)
+        on_device = to_device(batch, self.shardings)
+        waited += time.perf_counter() - start
+        # With the last update done already, the device has been waiting.
+        stalls += pending is not None and pending[1]["loss"].is_ready()
+        self.state, metrics = self.train_step(self.state, on_device)
+        self.step += 1
+        if pending is not None:
+          read(pending)
+        pending = (self.step, metrics, batch)
+        if self._due(config.eval.every) or self._due(config.checkpoint.every):
+          # Nothing unchecked is evaluated or saved.
+          read(pending)
+          pending = None
+          if self._due(config.eval.every):
+            self.evaluate()
+          if self._due(config.checkpoint.every):
+            self.save()
+          clock, since = time.perf_counter(), self.step
+      if pending is not None:
+        read(pending)
+    if stop.received and self.step < config.steps:
+      self.save()
+      return Result(self.workdir, self.step, self.heldout, stop.received)
+    self.evaluate()
+    self.save()
+    return Result(self.workdir, self.step, self.heldout)
+
+  def _due(self, every: int) -> bool:
+    return bool(every) and self.step % every == 0 and (
+      self.step < self.config.steps
+    )
+
+  def evaluate(self) -> None:
+    batches = heldout_batches(self.prepared, self.config.data, **self._shard)
+    self.heldout = evaluate(
+      self.eval_step,
+      self.state,
+      batches,
+      self.shardings,
+      self.prepared.heldout_bytes,
+    )
+    self.logs.write(
+      self.step, {f"heldout/{k}": v for k, v in self.heldout.items()}
+    )
+
+  def save(self) -> None:
+    """Saves the state with the data's place; the best one by its metric."""
+    if self._last_saved == self.step:
+      return
+    fresh = self.heldout and (
+      not self.config.eval.every
+      or self.step % self.config.eval.every == 0
+      or self.step == self.config.steps
+    )
+    info = {"data": self.batches.state(), "hash": self.config.hash}
+    metrics = self.heldout if fresh else None
+    if metrics and self.config.checkpoint.best not in metrics:
+      raise UserError(
+        f"checkpoint.best={self.config.checkpoint.best!r} is not a held-out"
+        f" metric; there is: {', '.join(metrics)}"
+      )
+    self.checkpoints.save(self.step, self.state, info, metrics)
+    self._last_saved = self.step
+
+  def close(self) -> None:
+    self.checkpoints.wait()
+    self.checkpoints.close()
+    self.logs.close()
+
+  def finish(self) -> None:
+    """Draws the figure, prints the comparison and continues the prompts."""
+    references = {
+      "gzip -9": self.prepared.gzip_bits_per_byte,
+      "xz -9": self.prepared.xz_bits_per_byte,
+    }
+    plot_loss(self.workdir, self.workdir.name, references)
+    out = self.console
+    out.print()
+    out.print(f"held-out bits per byte ({self.prepared.heldout_bytes:,} bytes)")
+    bits = {"this model": self.heldout["bits_per_byte"], **references}
+    for name, value in bits.items():
+      out.print(f"  {name:<12} {value:.3f}")
+    config = self.config
+    params = eval_params(config.opt, self.state.opt_state, self.state.params)
+    sampling = Sampling(
+      temperature=config.eval.temperature, max_tokens=config.eval.sample_tokens
+    )
+    try:
+      samples = generate(
+        config.model,
+        params,
+        self.prepared.tokenizer,
+        config.eval.prompts,
+        sampling,
+      )
+    except UserError as error:
+      out.print(f"no samples: {error}", markup=False)
+      return
+    for prompt, sample in zip(config.eval.prompts, samples, strict=True):
+      out.rule(f"{prompt!r} goes on", align="left")
+      out.print(prompt + sample.text, markup=False)
+
+
+def warm_start(config: Config, tokenizer: Any, setup: Setup) -> Any:
+  """The parameters of another run, on this run's mesh."""
+  source = pathlib.Path(config.init_from).expanduser()
+  check_tokenizer("of this config", tokenizer, read_run(source)["tokenizer"])
+  other, state = load_state(source)
+  params = eval_params(other.opt, state.opt_state, state.params)
+  ours = {k: v.shape for k, v in _flat(setup.specs).items()}
+  theirs = {k: v.shape for k, v in _flat(params).items()}
+  for path in sorted(ours | theirs):
+    if ours.get(path) != theirs.get(path):
+      raise UserError(
+        f"init_from={config.init_from}: parameter {path} is"
+        f" {theirs.get(path)} there and {ours.get(path)} here; use the same"
+        " model.* as that run"
+      )
+  return jax.tree.map(
+    lambda a, sharding: jax.device_put(np.asarray(a), sharding),
+    params,
+    setup.shardings.params,
+  )
+
+
+def _flat(tree: Any) -> dict[str, Any]:
+  leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+  return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+
+
+def train(
+  config: Config,
+  workdir: str | pathlib.Path | None = None,
+  *,
+  name: str = "run",
+) -> Result:
+  """Trains, or goes on where the workdir's run stopped.
+
+  Args:
+    workdir: default `runs/<name>-<hash>`.
+    name: of the config.
+
+  Raises:
+    UserError: before any array is made, where the config can't work.
+    Diverged: the loss is not finite.
+  """
+  console = make_console()
+  if workdir is None:
+    workdir = default_workdir(config, name)
+  workdir = pathlib.Path(workdir).expanduser()
+  prepared = prepare(config.data, progress=config.log.progress)
+  fitted = fit_vocab(config, prepared.tokenizer.vocab_size)
+  facts = {
+    "data_fingerprint": prepared.fingerprint,
+    "tokenizer": prepared.tokenizer.fingerprint,
+    "vocab_size": fitted.model.vocab_size,
+  }
+  setup = make_setup(fitted)  # a mesh that can't be is found before the claim
+  claim(workdir, config, facts, console.print)
+  loop = Loop(setup, workdir, prepared, console)
+  with contextlib.closing(loop):
+    console.print(plan_table(loop.setup, accounts(loop.setup), name))
+    result = loop.run()
+  if result.stopped:
+    console.print(
+      f"{result.stopped}: saved step {result.step} in {workdir}; run the same"
+      " command again to go on"
+    )
+  else:
+    loop.finish()
+    console.print(f"\nall of it is in {workdir}")
+  return result

@@ -1,0 +1,132 @@
+"""What a person sees: the plan before step 1, and the progress bar."""
+
+import sys
+import time
+
+from rich.console import Console
+from rich.progress import (
+  BarColumn,
+  MofNCompleteColumn,
+  Progress,
+  TextColumn,
+  TimeRemainingColumn,
+)
+from rich.table import Table
+
+from .accounting import Accounts
+from .config import Config
+from .state import Setup
+
+
+def _count(n: float) -> str:
+  for unit in ("", "k", "M", "G", "T", "P"):
+    if n < 1000 or unit == "P":
+      return f"{n:,.0f}" if not unit else f"{n:.2f} {unit}"
+    n /= 1000
+  raise AssertionError
+
+
+def _size(n: float) -> str:
+  for unit in ("B", "kB", "MB", "GB", "TB"):
+    if n < 1000 or unit == "TB":
+      return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
+    n /= 1000
+  raise AssertionError
+
+
+def plan_table(setup: Setup, accounts: Accounts, title: str) -> Table:
+  """Parameters, FLOPs and memory of the run that is about to start."""
+  config, a = setup.config, accounts
+  mesh = setup.layout.mesh
+  split = ", ".join(f"{k}={n}" for k, n in mesh.shape.items() if n > 1)
+  rows = config.data.batch_size // config.opt.accum_steps
+  tokens = config.data.batch_size * config.data.seq_len
+  table = Table(title=title, title_justify="left", show_header=False)
+  table.add_column(style="bold")
+  table.add_column(justify="right")
+  table.add_column(style="dim")
+
+  def row(name, value, note=""):
+    table.add_row(name, value, note)
+
+  embedding = f"{_count(a.embedding_params)} of them in embedding tables"
+  row("parameters", _count(a.params), embedding)
+  row(
+    "FLOPs per token",
+    _count(a.train_flops),
+    f"3 x {_count(a.forward_flops)} forward; matmuls, full attention",
+  )
+  row("parameter memory", _size(a.param_bytes), config.model.param_dtype)
+  row("optimizer memory", _size(a.opt_bytes), config.opt.name)
+  row(
+    "activation memory",
+    _size(a.activation_bytes),
+    f"kept for the backward pass of {rows} x {config.data.seq_len} tokens,"
+    f" remat {config.model.remat}",
+  )
+  if a.decode_state_bytes is None:
+    row("decode-state memory", "none", "the model can't generate text")
+  else:
+    note = f"one sequence of {config.model.max_len} tokens"
+    row("decode-state memory", _size(a.decode_state_bytes), note)
+  row(
+    "training tokens",
+    _count(tokens * config.steps),
+    f"{config.steps} updates of {config.data.batch_size} x"
+    f" {config.data.seq_len}",
+  )
+  row("training FLOPs", _count(a.train_flops * tokens * config.steps))
+  row("devices", str(mesh.size), split or mesh.devices.flat[0].platform)
+  return table
+
+
+class Bar:
+  """A progress bar on a terminal, a line now and then elsewhere."""
+
+  def __init__(self, console: Console, config: Config, start: int):
+    self._console = console
+    self._total = config.steps
+    self._shown = config.log.progress
+    self._bar = None
+    self._next_line = time.monotonic()
+    if self._shown and console.is_terminal:
+      self._bar = Progress(
+        TextColumn("training"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[text]}"),
+        TimeRemainingColumn(),
+        console=console,
+      )
+      self._task = self._bar.add_task("", total=self._total, text="compiling")
+      self._bar.update(self._task, completed=start)
+
+  def __enter__(self) -> "Bar":
+    if self._bar:
+      self._bar.start()
+    return self
+
+  def __exit__(self, *exception) -> None:
+    if self._bar:
+      self._bar.stop()
+
+  def update(
+    self, step: int, loss: float, tokens_per_s: float, peak_fraction: float
+  ) -> None:
+    text = (
+      f"loss {loss:.3f}  {_count(tokens_per_s)} tokens/s"
+      f"  {peak_fraction:.0%} of matmul peak"
+    )
+    if self._bar:
+      self._bar.update(self._task, completed=step, text=text)
+    elif self._shown and time.monotonic() >= self._next_line:
+      left = (self._total - step) * tokens_per_s and text
+      print(f"step {step}/{self._total}  {left or text}", flush=True)
+      self._next_line = time.monotonic() + 10
+
+
+def make_console() -> Console:
+  """A console that leaves files and pipes plain and unwrapped."""
+  return Console(
+    file=sys.stdout, highlight=False, soft_wrap=not sys.stdout.isatty()
+  )

@@ -1,0 +1,151 @@
+"""The update and the evaluation: two pure functions, compiled for a mesh."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array
+
+from ..models import lm
+from ..models.param import Params
+from ..parallel.rules import Layout, constrain, use
+from .config import Config
+from .objectives import OBJECTIVES, Batch, Loss, Objective
+from .optimizers import eval_params
+from .state import Setup, TrainState
+
+Metrics = dict[str, Array]
+
+
+def make_objective(config: Config) -> Objective:
+  name = config.objective.name
+  return OBJECTIVES[name](config.objective, config.objective.opts[name])
+
+
+def batch_shardings(layout: Layout) -> dict[str, Any]:
+  """Where each array of a batch lies."""
+  rows = layout.activation(("batch",))
+  slots = layout.activation(("batch", "seq"))
+  names = ("tokens", "targets", "segment_ids", "positions", "weights")
+  return {name: slots for name in names} | {"example_ids": rows}
+
+
+def microbatches(batch: Batch, n: int) -> Batch:
+  """[B, ...] to [n, B/n, ...], taking every n-th example.
+
+  Strided, so that each device keeps the examples that it holds.
+  """
+
+  def split(a):
+    a = a.reshape(a.shape[0] // n, n, *a.shape[1:])
+    return jnp.moveaxis(a, 1, 0)
+
+  return jax.tree.map(split, batch)
+
+
+def loss_and_grads(
+  objective: Objective,
+  apply: Callable[..., lm.Output],
+  params: Params,
+  batch: Batch,
+  key: Array,
+  accum_steps: int = 1,
+) -> tuple[Loss, Params]:
+  """The batch's summed loss, and the gradient of sum / weight.
+
+  Microbatches add up sums and weights, and one division ends it: unequal
+  token counts weigh as in one big batch.
+  """
+
+  def loss_fn(params, batch):
+    loss = objective(apply, params, batch, key)
+    return loss.sum, loss
+
+  grad_fn = jax.grad(loss_fn, has_aux=True)
+  if accum_steps == 1:
+    grads, loss = grad_fn(params, batch)
+  else:
+
+    def add(total, batch):
+      batch = jax.tree.map(
+        lambda a: constrain(a, "batch", *(None,) * (a.ndim - 1)), batch
+      )
+      grads, loss = grad_fn(params, batch)
+      return jax.tree.map(jnp.add, total, (grads, loss)), None
+
+    pieces = microbatches(batch, accum_steps)
+    first = jax.tree.map(lambda a: a[0], pieces)
+    zero = jax.tree.map(
+      lambda a: jnp.zeros(a.shape, a.dtype),
+      jax.eval_shape(grad_fn, params, first),
+    )
+    (grads, loss), _ = jax.lax.scan(add, zero, pieces)
+  # A batch of padding alone has weight 0, and no gradient.
+  scale = 1 / jnp.maximum(loss.weight, 1e-8)
+  return loss, jax.tree.map(lambda g: g * scale, grads)
+
+
+def _means(loss: Loss) -> Metrics:
+  weight = jnp.maximum(loss.weight, 1e-8)
+  means = {name: value / weight for name, value in loss.metrics.items()}
+  return {"loss": loss.sum / weight, **means, "weight": loss.weight}
+
+
+def make_train_step(
+  setup: Setup,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+  """Returns the jitted update; the state's buffers are donated."""
+  config, layout = setup.config, setup.layout
+  objective = make_objective(config)
+  apply = functools.partial(lm.apply, config.model)
+
+  def train_step(state: TrainState, batch: Batch):
+    with use(layout):
+      key = jax.random.fold_in(
+        jax.random.wrap_key_data(state.rng), state.step
+      )
+      loss, grads = loss_and_grads(
+        objective, apply, state.params, batch, key, config.opt.accum_steps
+      )
+      norm = optax.global_norm(grads)
+      if config.opt.clip_norm:
+        clip = jnp.minimum(1.0, config.opt.clip_norm / (norm + 1e-9))
+        grads = jax.tree.map(lambda g: g * clip, grads)
+      updates, opt_state = setup.optimizer.update(
+        grads, state.opt_state, state.params, count=state.step
+      )
+      params = optax.apply_updates(state.params, updates)
+    metrics = _means(loss) | {
+      "grad_norm": norm,
+      "lr": jnp.asarray(setup.schedule(state.step), jnp.float32),
+    }
+    state = TrainState(state.step + 1, params, opt_state, state.rng)
+    return state, metrics
+
+  return jax.jit(
+    train_step,
+    in_shardings=(setup.shardings, batch_shardings(layout)),
+    out_shardings=(setup.shardings, layout.replicated()),
+    donate_argnums=0,
+  )
+
+
+def make_eval_step(setup: Setup) -> Callable[[TrainState, Batch], Loss]:
+  """Returns the jitted loss without dropout, on the evaluation weights."""
+  config, layout = setup.config, setup.layout
+  objective = make_objective(config)
+  apply = functools.partial(lm.apply, config.model)
+
+  def eval_step(state: TrainState, batch: Batch) -> Loss:
+    with use(layout):
+      params = eval_params(config.opt, state.opt_state, state.params)
+      return objective(apply, params, batch, None)
+
+  return jax.jit(
+    eval_step,
+    in_shardings=(setup.shardings, batch_shardings(layout)),
+    out_shardings=layout.replicated(),
+  )
