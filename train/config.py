@@ -202,10 +202,14 @@ def load(
   """Loads a config file by path and resolves it.
 
   Args:
-    path: looked up as it is, then among the packaged configs.
+    path: looked up as it is, then among the packaged configs. A run's
+      `config.json` is a config too.
     overrides: dotted key -> value; a string is read as the key's type.
   """
   file = find_file(path)
+  if file.suffix == ".json":
+    record = json.loads(file.read_text(encoding="utf-8"))
+    return from_dict(record["config"], overrides)
   module = _import_file(file, f"_ablax_config_{file.stem}")
   if not hasattr(module, "get_config"):
     raise UserError(f"{file} has no get_config(); see configs/base.py")
@@ -274,11 +278,13 @@ def resolve(
   return Config(**top, **parts)
 
 
-def from_dict(resolved: Mapping[str, Any]) -> Config:
+def from_dict(
+  resolved: Mapping[str, Any], overrides: Mapping[str, Any] | None = None
+) -> Config:
   """Reads a resolved config back, as `config.json` holds it."""
   values = json.loads(json.dumps(resolved))
   values["model"]["mixer"] = ""
-  return resolve(ConfigDict(values, sort_keys=False))
+  return resolve(ConfigDict(values, sort_keys=False), overrides)
 
 
 def load_plugins(paths: tuple[str, ...]) -> None:

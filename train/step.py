@@ -25,12 +25,20 @@ def make_objective(config: Config) -> Objective:
   return OBJECTIVES[name](config.objective, config.objective.opts[name])
 
 
+# The arrays of a batch, with their logical axes.
+BATCH = {
+  "tokens": ("batch", "seq"),
+  "targets": ("batch", "seq"),
+  "segment_ids": ("batch", "seq"),
+  "positions": ("batch", "seq"),
+  "weights": ("batch", "seq"),
+  "example_ids": ("batch",),
+}
+
+
 def batch_shardings(layout: Layout) -> dict[str, Any]:
   """Where each array of a batch lies."""
-  rows = layout.activation(("batch",))
-  slots = layout.activation(("batch", "seq"))
-  names = ("tokens", "targets", "segment_ids", "positions", "weights")
-  return {name: slots for name in names} | {"example_ids": rows}
+  return {name: layout.activation(axes) for name, axes in BATCH.items()}
 
 
 def microbatches(batch: Batch, n: int) -> Batch:

@@ -43,6 +43,11 @@ class Mixer(nn.Module):
     """The state before the first token, for one layer."""
     raise NotImplementedError
 
+  @staticmethod
+  def state_numbers(config: ModelConfig, max_len: int) -> int:
+    """How many numbers of one layer's state belong to one example."""
+    raise NotImplementedError
+
 
 MIXERS = Registry(
   "mixer",

@@ -23,8 +23,7 @@ class Attention(Mixer):
   """softmax(q k^T / sqrt(H)) v with K key heads for N query heads.
 
   The decode state holds keys and values of `max_len` slots, each slot's
-  position and segment, and the next slot: 2 * S * K * H + 2 * S numbers an
-  example, and one.
+  position and segment, and which slot is next.
   """
 
   @nn.compact
@@ -98,3 +97,7 @@ class Attention(Mixer):
       "positions": slots,
       "next": jnp.zeros((), jnp.int32),
     }
+
+  @staticmethod
+  def state_numbers(config: ModelConfig, max_len: int) -> int:
+    return max_len * (2 * config.n_kv_heads * config.head_dim + 2)

@@ -1,0 +1,29 @@
+"""Proofs: properties shown on the user's own config, by `ablax prove`.
+
+Each is a function `prove(config, **arguments)` that yields what it compared.
+"""
+
+import importlib
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+
+class Check(NamedTuple):
+  """One comparison: the claim, whether it holds, and the numbers."""
+
+  claim: str
+  holds: bool
+  seen: str
+
+
+PROOFS = {
+  "resume": "a run killed with -9 and resumed ends in the same bits",
+  "accumulate": "microbatches give the gradient of one big batch",
+  "data": "the order of the data does not depend on the number of shards",
+  "causal": "no position sees the future or another packed document",
+  "mixer": "each mixer of the config keeps the mixer contract",
+}
+
+
+def find(name: str) -> Callable[..., Iterator[Check]]:
+  return importlib.import_module(f"{__name__}.{name}").prove

@@ -1,0 +1,78 @@
+"""Proof: one order of the data, for any number of shards, before and after a resume."""
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+
+from ...data.pipeline import train_batches
+from ...data.prepare import prepare
+from ..config import Config
+from ..step import BATCH
+from . import Check
+
+
+def _global(streams, n: int) -> list[dict[str, np.ndarray]]:
+  """The next `n` global batches, put together from every shard's part."""
+  batches = []
+  for _ in range(n):
+    parts = [next(stream) for stream in streams]
+    names = [*BATCH, "row"]
+    batches.append({k: np.concatenate([p[k] for p in parts]) for k in names})
+  return batches
+
+
+def _first_difference(a, b) -> str | None:
+  for i, (x, y) in enumerate(zip(a, b, strict=True)):
+    for name in x:
+      if not np.array_equal(x[name], y[name]):
+        return f"batch {i} differs in {name}"
+  return None
+
+
+def prove(config: Config, batches: int = 6) -> Iterator[Check]:
+  """Compares the first batches, bit by bit, and a resume across shards."""
+  prepared = prepare(config.data)
+
+  def streams(n):
+    return [
+      train_batches(prepared, config.data, shard=i, n_shards=n)
+      for i in range(n)
+    ]
+
+  whole = _global(streams(1), 2 * batches)
+  size = config.data.batch_size
+  counts = [n for n in (1, 2, 4, 8) if size % n == 0]
+  for n in counts:
+    rows = [row for b in whole[:batches] for row in b["row"].tolist()]
+    difference = _first_difference(
+      whole[:batches], _global(streams(n), batches)
+    )
+    yield Check(
+      f"{n} shard{'s' if n > 1 else ''}: the same global batches",
+      difference is None,
+      difference
+      or f"rows {', '.join(map(str, rows[:6]))}, ... of {batches} batches",
+    )
+  for before, after in itertools.pairwise([*counts, counts[0]]):
+    first = streams(before)
+    _global(first, batches)
+    second = streams(after)
+    for stream in second:
+      stream.restore(first[0].state())
+    difference = _first_difference(whole[batches:], _global(second, batches))
+    yield Check(
+      f"stopped on {before}, resumed on {after}: the order goes on",
+      difference is None,
+      difference or f"batches {batches} to {2 * batches - 1}",
+    )
+  epoch = train_batches(prepared, config.data)
+  seen: list[int] = []
+  while len(seen) < prepared.n_train_rows:
+    seen += next(epoch)["row"].tolist()
+  once = seen[: prepared.n_train_rows]
+  yield Check(
+    "an epoch has every row exactly once",
+    sorted(once) == list(range(prepared.n_train_rows)),
+    f"{len(set(once)):,} different rows of {prepared.n_train_rows:,}",
+  )

@@ -1,0 +1,160 @@
+"""Proof: a run killed with -9 and resumed ends in the same bits."""
+
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+
+from ..checkpoint import load_state
+from ..config import Config
+from ..logs import read_metrics
+from . import Check
+
+
+class Failed(Exception):
+  """A run that should have ended well did not."""
+
+
+def _start(file: pathlib.Path, workdir: pathlib.Path) -> subprocess.Popen:
+  command = [sys.executable, "-m", "ablax.train"]
+  command += [f"--config={file}", f"--workdir={workdir}"]
+  # Where ablax is not installed, the child must find this checkout too.
+  root = str(pathlib.Path(__file__).resolve().parents[2])
+  paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+  return subprocess.Popen(
+    command,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+    env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+  )
+
+
+def _finish(run: subprocess.Popen) -> str:
+  output, _ = run.communicate()
+  if run.returncode:
+    raise Failed(f"exit code {run.returncode}: {output.strip()[-500:]}")
+  return output
+
+
+def _last_step(workdir: pathlib.Path) -> int:
+  return max((x["step"] for x in read_metrics(workdir)), default=0)
+
+
+def _committed(workdir: pathlib.Path) -> int:
+  folders = (workdir / "checkpoints").glob("*")
+  return max((int(f.name) for f in folders if f.name.isdigit()), default=0)
+
+
+def _kill(run: subprocess.Popen, workdir: pathlib.Path, at: int, pause: float):
+  """Kills once the step `at` is logged and `pause` seconds have passed."""
+  while run.poll() is None and _last_step(workdir) < at:
+    time.sleep(0.01)
+  time.sleep(pause)
+  run.send_signal(signal.SIGKILL)
+  run.communicate()
+
+
+def _order(workdir: pathlib.Path) -> list[tuple]:
+  lines = [x for x in read_metrics(workdir) if "batch" in x]
+  return [(x["step"], x["batch"], x["loss"], x["grad_norm"]) for x in lines]
+
+
+def prove(config: Config, steps: int = 12, kills: int = 1) -> Iterator[Check]:
+  """Trains `steps` updates twice: left alone, and killed at random moments.
+
+  Args:
+    steps: updates of each run.
+    kills: how often the second run is killed, one after the other.
+  """
+  values = config.as_dict()
+  values["steps"] = steps
+  values["opt"]["warmup_steps"] = min(config.opt.warmup_steps, steps)
+  values["checkpoint"] |= {"every": max(1, steps // 4), "keep": 3}
+  values["eval"] |= {"every": 0, "prompts": []}
+  values["log"] |= {"every": 1}
+  moments = random.Random()
+  with tempfile.TemporaryDirectory(prefix="ablax-prove-") as folder:
+    root = pathlib.Path(folder)
+    file = root / "config.json"
+    file.write_text(json.dumps({"config": values}), encoding="utf-8")
+    alone, killed = root / "alone", root / "killed"
+    try:
+      _finish(_start(file, alone))
+      tokens = config.data.batch_size * config.data.seq_len
+      speeds = [x["tokens_per_s"] for x in read_metrics(alone) if "loss" in x]
+      step_seconds = tokens / float(np.median(speeds))
+      for _ in range(kills):
+        done = _last_step(killed)
+        at = moments.randint(min(done + 1, steps - 1), steps - 1)
+        pause = moments.random() * step_seconds
+        run = _start(file, killed)
+        _kill(run, killed, at, pause)
+        reached, saved = _last_step(killed), _committed(killed)
+        resumed = _resumed_at(killed)
+        yield Check(
+          f"killed after step {reached}: resumes at the last checkpoint",
+          resumed == saved,
+          f"resumed at {resumed}, saved {saved},"
+          f" {reached - resumed} steps lost",
+        )
+      _finish(_start(file, killed))
+    except Failed as failure:
+      yield Check("the run ends well", False, str(failure))
+      return
+    yield from compare(alone, killed)
+
+
+def _resumed_at(workdir: pathlib.Path) -> int:
+  """What a fresh reader finds to go on from."""
+  if not _committed(workdir):
+    return 0
+  return int(load_state(workdir)[1].step)
+
+
+def compare(alone: pathlib.Path, killed: pathlib.Path) -> Iterator[Check]:
+  """Compares two finished runs, bit by bit."""
+  a, b = load_state(alone)[1], load_state(killed)[1]
+  for what in ("params", "opt_state", "rng", "step"):
+    pairs = list(
+      zip(
+        jax.tree_util.tree_flatten_with_path(getattr(a, what))[0],
+        jax.tree.leaves(getattr(b, what)),
+        strict=True,
+      )
+    )
+    different = [
+      jax.tree_util.keystr(path)
+      for (path, x), y in pairs
+      if np.asarray(x).tobytes() != np.asarray(y).tobytes()
+    ]
+    numbers = sum(x.size for (_, x), _ in pairs)
+    yield Check(
+      f"{what}: the same bits",
+      not different,
+      f"{len(different)} of {len(pairs)} arrays differ: {different[0]}"
+      if different
+      else f"{numbers:,} numbers in {len(pairs)} arrays",
+    )
+  one, other = _order(alone), _order(killed)
+  first = next((x for x, y in zip(one, other) if x[:2] != y[:2]), None)  # noqa: B905
+  yield Check(
+    "the data came in the same order",
+    [x[:2] for x in one] == [x[:2] for x in other],
+    f"step {first[0]} differs" if first else f"{len(one)} batches, by hash",
+  )
+  first = next((x for x, y in zip(one, other) if x != y), None)  # noqa: B905
+  yield Check(
+    "every step had the same loss and gradient norm",
+    one == other,
+    f"step {first[0]} differs" if first else f"{len(one)} steps, to the bit",
+  )
