@@ -81,15 +81,15 @@ class Layout:
       )
     return cls(mesh, RULES[rules])
 
-  def spec(
+  def _split(
     self, table: Mapping[str, tuple[str, ...]], axes: Axes, what: str
-  ) -> PartitionSpec:
+  ) -> list[tuple[str, ...]]:
     """Maps logical axes through a table; refuses unknown ones, collisions."""
-    parts: list[tuple[str, ...] | None] = []
+    parts: list[tuple[str, ...]] = []
     used: dict[str, str] = {}
     for axis in axes:
       if axis is None:
-        parts.append(None)
+        parts.append(())
         continue
       if axis not in table:
         raise UserError(
@@ -105,28 +105,28 @@ class Layout:
             f" mesh axis {a!r}; change one of them in parallel/rules.py"
           )
         used[a] = axis
-      parts.append(mesh_axes or None)
-    return PartitionSpec(*parts)
+      parts.append(mesh_axes)
+    return parts
 
   def param(
     self, name: str, shape: Sequence[int], axes: Axes
   ) -> NamedSharding:
     """The sharding of a parameter; raises UserError naming it."""
-    spec = self.spec(self.rules.params, axes, f"parameter {name}")
-    for size, axis, part in zip(shape, axes, spec, strict=True):
-      n = math.prod(self.mesh.shape[a] for a in part or ())
+    parts = self._split(self.rules.params, axes, f"parameter {name}")
+    for size, axis, part in zip(shape, axes, parts, strict=True):
+      n = math.prod(self.mesh.shape[a] for a in part)
       if size % n:
         raise UserError(
           f"parameter {name} {tuple(shape)}: axis {axis!r} of size {size} is"
           f" not a multiple of mesh.{'*'.join(part)}={n}; change that size or"
           " the mesh"
         )
-    return NamedSharding(self.mesh, spec)
+    return NamedSharding(self.mesh, _spec(parts))
 
   def activation(self, axes: Axes) -> NamedSharding:
     """The sharding of an activation with these logical axes."""
-    spec = self.spec(self.rules.activations, axes, "an activation")
-    return NamedSharding(self.mesh, spec)
+    parts = self._split(self.rules.activations, axes, "an activation")
+    return NamedSharding(self.mesh, _spec(parts))
 
   def replicated(self) -> NamedSharding:
     return NamedSharding(self.mesh, PartitionSpec())
@@ -136,6 +136,10 @@ class Layout:
     return math.prod(
       self.mesh.shape[a] for a in self.rules.activations[axis]
     )
+
+
+def _spec(parts: Sequence[tuple[str, ...]]) -> PartitionSpec:
+  return PartitionSpec(*(part or None for part in parts))
 
 
 _layout: contextvars.ContextVar[Layout | None] = contextvars.ContextVar(
