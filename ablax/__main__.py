@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 
 from . import __version__
-from .errors import UserError
+from .errors import UserError, nearest
 
 COMMANDS = {
   "train": ("ablax.train.__main__", "train a model from one config file"),
@@ -24,6 +24,9 @@ def guarded(main: Callable[[list[str]], int | None], argv: list[str]) -> int:
   except UserError as error:
     print(f"error: {error}", file=sys.stderr)
     return 2
+  except BrokenPipeError:  # `ablax catalog | head`
+    sys.stderr.close()
+    return 0
   except OSError as error:
     if error.errno != errno.ENOSPC:
       raise
@@ -37,9 +40,6 @@ def guarded(main: Callable[[list[str]], int | None], argv: list[str]) -> int:
   except KeyboardInterrupt:
     print("interrupted", file=sys.stderr)
     return 130
-  except BrokenPipeError:  # `ablax catalog | head`
-    sys.stderr.close()
-    return 0
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -54,8 +54,6 @@ def main(argv: list[str] | None = None) -> int:
   for name, (_, what) in COMMANDS.items():
     print(f"  {name:<10} {what}")
   if argv and argv[0] not in ("--help", "-h"):
-    from .errors import nearest
-
     print(
       f"error: {argv[0]!r} is not a command{nearest(argv[0], COMMANDS)}",
       file=sys.stderr,

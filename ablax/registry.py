@@ -81,11 +81,14 @@ class Registry(Mapping[str, Any]):
     yield from self._files
     yield from self._registered
 
+  def __contains__(self, name: object) -> bool:
+    return name in self._files or name in self._registered
+
   def __len__(self) -> int:
     return len(self._files) + len(self._registered)
 
   def _check(self, name: str) -> None:
-    if name not in self._files and name not in self._registered:
+    if name not in self:
       raise UserError(
         f"{self.key}={name!r} is not a registered {self.kind}"
         f"{nearest(name, self)}"

@@ -46,7 +46,7 @@ def get_config() -> ConfigDict:
   m.logits_soft_cap = 0.0  # cap * tanh(logits / cap); 0: none
   m.param_dtype = "float32"
   m.compute_dtype = "float32"  # float32 | bfloat16
-  m.remat = "none"  # none | full | dots | no_batch_dots
+  m.remat = "dots"  # none | dots | no_batch_dots | full; models/block.py
   m.scan_unroll = 1  # layer groups per iteration of the layer loop
   m.implementation = "auto"  # of kernels: auto | reference | xla | pallas
   m.opts = ConfigDict()

@@ -18,9 +18,10 @@ _policies = jax.checkpoint_policies
 # What the backward pass keeps of a block instead of computing it again.
 REMAT: dict[str, Any] = {
   "none": None,  # everything is kept
-  "full": _policies.nothing_saveable,
+  # The cheap rest is computed again: less memory, and less of its traffic.
   "dots": _policies.dots_saveable,
   "no_batch_dots": _policies.dots_with_no_batch_dims_saveable,
+  "full": _policies.nothing_saveable,
 }
 
 
@@ -97,14 +98,16 @@ class LayerGroup(nn.Module):
     return x_BTD, tuple(new_states)
 
 
-def stack(config: ModelConfig, mixers: tuple[str, ...], repeats: int):
+def stack(config: ModelConfig, repeats: int):
   """`repeats` layer groups as one scan: compile time is that of one group."""
+  # Any: Flax takes one for each argument, but its type says int.
+  axes: Any = (nn.broadcast, 0, 0)
   return nn.scan(
     LayerGroup,
     # Collections that later work needs: an undeclared one raises under scan.
     variable_axes={"params": 0, "adapt": 0, "intermediates": 0, "state": 0},
     split_rngs={"params": True},
-    in_axes=(nn.broadcast, 0, 0),
+    in_axes=axes,
     out_axes=0,
     length=repeats,
     unroll=min(config.scan_unroll, repeats),

@@ -51,9 +51,7 @@ class ModelConfig:
   def __post_init__(self):
     for key in ("d_model", "n_layers", "n_heads", "max_len", "scan_unroll"):
       if getattr(self, key) < 1:
-        raise UserError(
-          f"model.{key}={getattr(self, key)} must be at least 1"
-        )
+        raise UserError(f"model.{key}={getattr(self, key)} must be at least 1")
     for key in ("n_kv_heads", "head_dim", "ff_dim", "vocab_size"):
       if getattr(self, key) < 0:
         raise UserError(

@@ -1,4 +1,4 @@
-"""RMSNorm (Zhang and Sennrich 2019, arXiv:1910.07467) and LayerNorm (Ba 2016)."""
+"""RMSNorm (Zhang and Sennrich 2019, arXiv:1910.07467) and LayerNorm."""
 
 import flax.linen as nn
 import jax
@@ -17,9 +17,7 @@ class RMSNorm(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
     c = self.config
-    scale = declare(
-      self, "scale", ones, x.shape[-1:], ("norm",), c.param_dtype
-    )
+    scale = declare(self, "scale", ones, x.shape[-1:], ("norm",), c.param_dtype)
     # fp32: bf16 squares lose the small entries of a row.
     x32 = x.astype(jnp.float32)
     variance = jnp.mean(jnp.square(x32), axis=-1, keepdims=True)
@@ -27,7 +25,10 @@ class RMSNorm(nn.Module):
 
 
 class LayerNorm(nn.Module):
-  """(x - mean) / sqrt(var + eps) * scale + bias, over the last axis."""
+  """LayerNorm (Ba et al. 2016, arXiv:1607.06450).
+
+  (x - mean) / sqrt(var + eps) * scale + bias, over the last axis.
+  """
 
   config: ModelConfig
 

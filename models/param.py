@@ -50,6 +50,7 @@ class Declared(meta.AxisMetadata):
     return dataclasses.replace(self, axes=axes)
 
   def remove_axis(self, index, params):
+    del params
     axes = self.axes[:index] + self.axes[index + 1 :]
     return dataclasses.replace(self, axes=axes)
 
@@ -75,7 +76,7 @@ def declare(
   shape: tuple[int, ...],
   axes: tuple[str, ...],
   dtype: str,
-) -> Array:
+) -> Any:
   """Declares a parameter of `module` and returns its value."""
   assert len(shape) == len(axes), (name, shape, axes)
 
@@ -170,7 +171,7 @@ def _draw(spec: ParamSpec, keys, sharding: NamedSharding | None) -> Array:
   if sharding is None:
     slices = [_draw_slice(spec.init, shape, spec.dtype, key) for key in keys]
     return jnp.stack(slices) if stacked else slices[0]
-  indices = sharding.addressable_devices_indices_map(spec.shape)
+  indices: Any = sharding.addressable_devices_indices_map(spec.shape)
   shards = {
     device: np.empty(sharding.shard_shape(spec.shape), spec.dtype)
     for device in indices

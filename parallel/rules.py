@@ -38,6 +38,17 @@ _ACTIVATIONS = {
   "vocab": ("tensor",),
 }
 
+_PARAM_AXES = (
+  "layers",
+  "embed",
+  "heads",
+  "kv_heads",
+  "head_dim",
+  "ff",
+  "vocab",
+  "norm",
+)
+
 RULES = {
   # ZeRO-3: every matrix is split over `fsdp` along the residual width.
   "fsdp": Rules(
@@ -55,12 +66,7 @@ RULES = {
   ),
   # Plain data parallelism: every device holds all parameters.
   "replicated": Rules(
-    params={
-      axis: ()
-      for axis in (
-        "layers embed heads kv_heads head_dim ff vocab norm".split()
-      )
-    },
+    params=dict.fromkeys(_PARAM_AXES, ()),
     activations=_ACTIVATIONS,
   ),
 }
@@ -108,9 +114,7 @@ class Layout:
       parts.append(mesh_axes)
     return parts
 
-  def param(
-    self, name: str, shape: Sequence[int], axes: Axes
-  ) -> NamedSharding:
+  def param(self, name: str, shape: Sequence[int], axes: Axes) -> NamedSharding:
     """The sharding of a parameter; raises UserError naming it."""
     parts = self._split(self.rules.params, axes, f"parameter {name}")
     for size, axis, part in zip(shape, axes, parts, strict=True):
@@ -133,9 +137,7 @@ class Layout:
 
   def shards(self, axis: str) -> int:
     """Over how many devices an activation's logical axis is split."""
-    return math.prod(
-      self.mesh.shape[a] for a in self.rules.activations[axis]
-    )
+    return math.prod(self.mesh.shape[a] for a in self.rules.activations[axis])
 
 
 def _spec(parts: Sequence[tuple[str, ...]]) -> PartitionSpec:

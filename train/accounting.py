@@ -54,8 +54,8 @@ def count_flops(jaxpr: core.Jaxpr) -> int:
   for equation in jaxpr.eqns:
     if equation.primitive.name == "dot_general":
       (contracted, _), _ = equation.params["dimension_numbers"]
-      lhs = equation.invars[0].aval.shape
-      out = equation.outvars[0].aval.shape
+      lhs = _shape(equation.invars[0])
+      out = _shape(equation.outvars[0])
       total += 2 * math.prod(out) * math.prod(lhs[i] for i in contracted)
       continue
     inner = []
@@ -69,10 +69,12 @@ def count_flops(jaxpr: core.Jaxpr) -> int:
       total += max(inner, default=0)
     else:
       times = equation.params.get("length", 1)
-      total += sum(inner) * (
-        times if equation.primitive.name == "scan" else 1
-      )
+      total += sum(inner) * (times if equation.primitive.name == "scan" else 1)
   return total
+
+
+def _shape(variable: Any) -> tuple[int, ...]:
+  return variable.aval.shape
 
 
 def saved_bytes(function, *args) -> int:

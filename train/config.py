@@ -196,9 +196,7 @@ def _import_file(path: pathlib.Path, name: str):
   return module
 
 
-def load(
-  path: str, overrides: Mapping[str, Any] | None = None
-) -> Config:
+def load(path: str, overrides: Mapping[str, Any] | None = None) -> Config:
   """Loads a config file by path and resolves it.
 
   Args:
@@ -222,13 +220,13 @@ def load(
 
 
 def resolve(
-  values: ConfigDict, overrides: Mapping[str, Any] | None = None
+  tree: ConfigDict, overrides: Mapping[str, Any] | None = None
 ) -> Config:
   """Applies overrides, fills in options, checks, and freezes."""
   from ..configs import base
 
-  values = values.to_dict()
-  defaults = base.get_config().to_dict()
+  values: Any = tree.to_dict()
+  defaults: Any = base.get_config().to_dict()
   _check_keys(values, defaults)
   overrides = dict(overrides or {})
   for key in [k for k in overrides if ".opts." not in k]:
@@ -256,10 +254,10 @@ def resolve(
     fields = {f.name: f.default for f in dataclasses.fields(options)}
     prefix = f"{namespace}.opts.{entry}"
     for option, value in dict(given[namespace].pop(entry, {})).items():
-      _set(fields, option, value, f"{prefix}.{option}", options.__name__)
+      _set(fields, option, value, f"{prefix}.{option}")
     for key in [k for k in overrides if k.startswith(f"{prefix}.")]:
       option = key.removeprefix(f"{prefix}.")
-      _set(fields, option, overrides.pop(key), key, options.__name__)
+      _set(fields, option, overrides.pop(key), key)
     chosen[namespace][entry] = options(**fields)
   for namespace, rest in given.items():
     for entry in rest:
@@ -349,7 +347,7 @@ def _override(values: dict, defaults: dict, key: str, value: Any) -> None:
   )
 
 
-def _set(fields: dict, option: str, value: Any, key: str, where: str) -> None:
+def _set(fields: dict, option: str, value: Any, key: str) -> None:
   if option not in fields:
     raise UserError(
       f"{key} is not an option{nearest(option, fields) or '; there is none'}"
@@ -361,9 +359,7 @@ def _refuse_option(key: str, chosen: Mapping[str, Mapping]) -> None:
   namespace, *rest = key.split(".opts.")
   entry = rest[0].split(".")[0] if rest else ""
   if namespace not in chosen:
-    raise UserError(
-      f"{key} is not a config key{nearest(namespace, chosen)}"
-    )
+    raise UserError(f"{key} is not a config key{nearest(namespace, chosen)}")
   names = ", ".join(chosen[namespace]) or "nothing"
   raise UserError(
     f"{key}: {entry!r} is not chosen in this config ({namespace} has {names});"

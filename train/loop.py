@@ -39,7 +39,7 @@ from .state import Setup, TrainState
 from .step import Metrics, batch_shardings, make_eval_step, make_train_step
 from .workdir import claim, default_workdir
 
-HostBatch = Mapping[str, np.ndarray]
+HostBatch = Mapping[str, Any]  # name -> numpy array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +118,11 @@ def evaluate(
   }
 
 
+def is_ready(array: Any) -> bool:
+  """Whether the device has computed it."""
+  return array.is_ready()
+
+
 class Loop:
   """One run: owns the workdir, the state and the data's place."""
 
@@ -167,7 +172,9 @@ class Loop:
         self.setup.optimizer.init, out_shardings=self.setup.shardings.opt_state
       )(params)
       state = dataclasses.replace(state, params=params, opt_state=opt_state)
-      self.console.print(f"starting from the weights of {self.config.init_from}")
+      self.console.print(
+        f"starting from the weights of {self.config.init_from}"
+      )
     return state
 
   def run(self) -> Result:
@@ -219,7 +226,7 @@ class Loop:
         on_device = to_device(batch, self.shardings)
         waited += time.perf_counter() - start
         # With the last update done already, the device has been waiting.
-        stalls += pending is not None and pending[1]["loss"].is_ready()
+        stalls += pending is not None and is_ready(pending[1]["loss"])
         self.state, metrics = self.train_step(self.state, on_device)
         self.step += 1
         if pending is not None:
@@ -244,8 +251,8 @@ class Loop:
     return Result(self.workdir, self.step, self.heldout)
 
   def _due(self, every: int) -> bool:
-    return bool(every) and self.step % every == 0 and (
-      self.step < self.config.steps
+    return (
+      bool(every) and self.step % every == 0 and (self.step < self.config.steps)
     )
 
   def evaluate(self) -> None:

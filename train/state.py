@@ -2,12 +2,13 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int, UInt32
+from jaxtyping import Array
 
 from ..models import lm
 from ..models.context import hash32
@@ -32,10 +33,10 @@ class TrainState:
     rng: key data; the key of an update is this one folded with its step.
   """
 
-  step: Int[Array, ""]
+  step: Any  # int32 []
   params: Params
   opt_state: Any
-  rng: UInt32[Array, "2"]
+  rng: Any  # uint32 [2]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Setup:
   layout: Layout
   specs: Any
   optimizer: optax.GradientTransformationExtraArgs
-  schedule: optax.Schedule
+  schedule: Callable[[Array], Array]
   shardings: TrainState
 
   @classmethod

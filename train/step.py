@@ -112,9 +112,7 @@ def make_train_step(
 
   def train_step(state: TrainState, batch: Batch):
     with use(layout):
-      key = jax.random.fold_in(
-        jax.random.wrap_key_data(state.rng), state.step
-      )
+      key = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
       loss, grads = loss_and_grads(
         objective, apply, state.params, batch, key, config.opt.accum_steps
       )
@@ -125,7 +123,7 @@ def make_train_step(
       updates, opt_state = setup.optimizer.update(
         grads, state.opt_state, state.params, count=state.step
       )
-      params = optax.apply_updates(state.params, updates)
+      params = jax.tree.map(jnp.add, state.params, updates)
     metrics = _means(loss) | {
       "grad_norm": norm,
       "lr": jnp.asarray(setup.schedule(state.step), jnp.float32),

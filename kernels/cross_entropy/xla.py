@@ -6,14 +6,13 @@ backward one: no logits are kept or computed twice.
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from . import Sums
-
-_NARGS = (4, 5, 6, 7)
 
 
 def linear_cross_entropy(
@@ -35,9 +34,11 @@ def linear_cross_entropy(
   chunk = min(chunk, T) or T
   pad = -T % chunk
 
-  def split(a):
-    a = jnp.pad(a, ((0, 0), (0, pad)) + ((0, 0),) * (a.ndim - 2))
-    a = a.reshape(a.shape[0], -1, chunk, *a.shape[2:])
+  def split(a: Array) -> Array:
+    widths = [(0, 0), (0, pad), (0, 0)][: a.ndim]
+    a = jnp.pad(a, widths)
+    rest: Any = a.shape[2:]
+    a = a.reshape(a.shape[0], -1, chunk, *rest)
     return jnp.moveaxis(a, 1, 0)
 
   loss, sums = _loss(
@@ -45,33 +46,19 @@ def linear_cross_entropy(
     w_VD,
     split(targets_BT),
     split(weights_BT),
-    z_loss,
-    label_smoothing,
-    soft_cap,
-    x_BTD.dtype,
+    (z_loss, label_smoothing, soft_cap),
   )
   return loss, jax.tree.map(jax.lax.stop_gradient, sums)
 
 
-def _chunk_loss(
-  x_BCD, w_VD, targets_BC, weights_BC, z_loss, smoothing, soft_cap, grad
+def _from_logits(
+  logits_BCV, targets_BC, weights_BC, z_loss, smoothing, soft_cap
 ):
-  """One chunk's loss and sums and, if `grad`, d loss / d (x, w, weights)."""
-  # fp32: a bf16 log Z is off by about 1e-2 at V > 32k.
-  logits_BCV = jnp.einsum(
-    "BCD,VD->BCV", x_BCD, w_VD, preferred_element_type=jnp.float32
-  )
+  """The weighted sum of the loss, and (sums, loss of each token)."""
   if soft_cap:
     logits_BCV = soft_cap * jnp.tanh(logits_BCV / soft_cap)
-  V = w_VD.shape[0]
-  hit_BCV = jax.lax.broadcasted_iota(jnp.int32, (1, 1, V), 2) == (
-    targets_BC[..., None]
-  )
-  max_BC = logits_BCV.max(-1)
-  exp_BCV = jnp.exp(logits_BCV - max_BC[..., None])
-  sum_BC = exp_BCV.sum(-1)
-  log_z_BC = jnp.log(sum_BC) + max_BC
-  target_BC = jnp.where(hit_BCV, logits_BCV, 0).sum(-1)
+  log_z_BC = jax.nn.logsumexp(logits_BCV, axis=-1)
+  target_BC = jnp.take_along_axis(logits_BCV, targets_BC[..., None], -1)[..., 0]
   nll_BC = log_z_BC - target_BC
   token_BC = nll_BC + z_loss * log_z_BC**2
   if smoothing:
@@ -79,17 +66,23 @@ def _chunk_loss(
   sums = Sums(
     (weights_BC * nll_BC).sum(),
     (weights_BC * log_z_BC**2).sum(),
-    (weights_BC * (target_BC >= max_BC)).sum(),
+    (weights_BC * (target_BC >= logits_BCV.max(-1))).sum(),
   )
-  loss = (weights_BC * token_BC).sum()
+  return (weights_BC * token_BC).sum(), (sums, token_BC)
+
+
+def _chunk_loss(x_BCD, w_VD, targets_BC, weights_BC, options, grad):
+  """One chunk's loss and sums and, if `grad`, d loss / d (x, w, weights)."""
+  # fp32: a bf16 log Z is off by about 1e-2 at V > 32k.
+  logits_BCV = jnp.einsum(
+    "BCD,VD->BCV", x_BCD, w_VD, preferred_element_type=jnp.float32
+  )
   if not grad:
+    loss, (sums, _) = _from_logits(logits_BCV, targets_BC, weights_BC, *options)
     return loss, sums, None
-  scale_BC = weights_BC * (1 + 2 * z_loss * log_z_BC) / sum_BC
-  g_BCV = scale_BC[..., None] * exp_BCV - weights_BC[..., None] * (
-    (1 - smoothing) * hit_BCV + smoothing / V
-  )
-  if soft_cap:
-    g_BCV *= 1 - (logits_BCV / soft_cap) ** 2
+  (loss, (sums, token_BC)), g_BCV = jax.value_and_grad(
+    _from_logits, has_aux=True
+  )(logits_BCV, targets_BC, weights_BC, *options)
   g_BCV = g_BCV.astype(x_BCD.dtype)
   dx_BCD = jnp.einsum("BCV,VD->BCD", g_BCV, w_VD)
   dw_VD = jnp.einsum(
@@ -98,13 +91,13 @@ def _chunk_loss(
   return loss, sums, (dx_BCD, dw_VD, token_BC)
 
 
-def _scan(x, w, targets, weights, z_loss, smoothing, soft_cap, dtype, grad):
-  w_cast = w.astype(dtype)
+def _scan(x, w, targets, weights, options, grad):
+  w_cast = w.astype(x.dtype)
 
   def step(carry, chunk):
     x_BCD, targets_BC, weights_BC = chunk
     loss, sums, grads = _chunk_loss(
-      x_BCD, w_cast, targets_BC, weights_BC, z_loss, smoothing, soft_cap, grad
+      x_BCD, w_cast, targets_BC, weights_BC, options, grad
     )
     dx, dw, dweights = grads or (None, None, None)
     return jax.tree.map(jnp.add, carry, (loss, sums, dw)), (dx, dweights)
@@ -122,22 +115,21 @@ def _scan(x, w, targets, weights, z_loss, smoothing, soft_cap, dtype, grad):
   return carry, stacked
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=_NARGS)
-def _loss(x, w, targets, weights, z_loss, smoothing, soft_cap, dtype):
-  carry, _ = _scan(
-    x, w, targets, weights, z_loss, smoothing, soft_cap, dtype, False
-  )
-  return carry[:2]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _loss(x, w, targets, weights, options):
+  (loss, sums, _), _ = _scan(x, w, targets, weights, options, False)
+  return loss, sums
 
 
-def _forward(x, w, targets, weights, z_loss, smoothing, soft_cap, dtype):
+def _forward(x, w, targets, weights, options):
   (loss, sums, dw), (dx, dweights) = _scan(
-    x, w, targets, weights, z_loss, smoothing, soft_cap, dtype, True
+    x, w, targets, weights, options, True
   )
   return (loss, sums), (dx, dw.astype(w.dtype), dweights)
 
 
-def _backward(z_loss, smoothing, soft_cap, dtype, residuals, cotangents):
+def _backward(options, residuals, cotangents):
+  del options
   dx, dw, dweights = residuals
   g = cotangents[0]
   return g.astype(dx.dtype) * dx, g.astype(dw.dtype) * dw, None, g * dweights

@@ -1,4 +1,4 @@
-"""Feed-forward network of two matrices (Vaswani et al. 2017, arXiv:1706.03762)."""
+"""Two-matrix feed-forward network (Vaswani et al. 2017, arXiv:1706.03762)."""
 
 import dataclasses
 

@@ -1,7 +1,7 @@
-"""No position encoding, order from causality alone (Haviv et al. 2022, arXiv:2203.16634)."""
+"""No position encoding (Haviv et al. 2022, arXiv:2203.16634)."""
 
 from . import Position
 
 
 class NoPosition(Position):
-  """All three hooks do nothing."""
+  """All three hooks do nothing: order comes from causality alone."""

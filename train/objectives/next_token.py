@@ -1,4 +1,7 @@
-"""Next-token prediction with z-loss (Radford et al. 2018; Chowdhery et al. 2022, arXiv:2204.02311)."""
+"""Next-token prediction (Radford et al. 2018).
+
+The z-loss is that of Chowdhery et al. 2022, arXiv:2204.02311, section 5.
+"""
 
 import jax
 import jax.numpy as jnp

@@ -9,11 +9,12 @@ weights differ from its training weights has beside it a function
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import optax
+from jaxtyping import Array
 
 from ...errors import UserError
 from ...models.param import Params, path_of
@@ -86,8 +87,10 @@ def match_rules(key: str, rules: Rules, specs: Mapping[str, Any]) -> Any:
 
 
 def make_optimizer(
-  config: OptConfig, learning_rate: optax.Schedule, specs: Mapping[str, Any]
-) -> optax.GradientTransformation:
+  config: OptConfig,
+  learning_rate: Callable[[Array], Array],
+  specs: Mapping[str, Any],
+) -> optax.GradientTransformationExtraArgs:
   """direction, then decoupled weight decay, both times the learning rate."""
   direction = OPTIMIZERS[config.name](config.opts[config.name], specs)
   lr = match_rules("opt.lr_rules", config.lr_rules, specs)
@@ -107,9 +110,9 @@ def make_optimizer(
   def init(params):
     return {"direction": direction.init(params)}
 
-  def update(updates, state, params=None, *, count):
+  def update(updates, state, params=None, **extra: Any):
     updates, inner = direction.update(updates, state["direction"], params)
-    return walk(updates, params, count), {"direction": inner}
+    return walk(updates, params, extra["count"]), {"direction": inner}
 
   return optax.GradientTransformationExtraArgs(init, update)
 

@@ -1,5 +1,6 @@
 """Proof: no position sees the future, or another packed document."""
 
+import itertools
 from collections.abc import Iterator
 
 import jax
@@ -55,7 +56,7 @@ def prove(config: Config, length: int = 37) -> Iterator[Check]:
   cuts = [0, T // 4, T // 4 + 1, T - 5, T]  # one document is a single token
   segments = np.zeros((1, T), np.int32)
   positions = np.zeros((1, T), np.int32)
-  for i, (start, end) in enumerate(zip(cuts[:-2], cuts[1:-1], strict=True)):
+  for i, (start, end) in enumerate(itertools.pairwise(cuts[:-1])):
     segments[0, start:end] = i + 1
     positions[0, start:end] = np.arange(end - start)
   seen = influence(model, params, tokens, segments, positions)
@@ -85,8 +86,7 @@ def prove(config: Config, length: int = 37) -> Iterator[Check]:
   yield Check(
     "no position sees another document, or padding",
     other == 0,
-    f"largest of {int((~same & (s != t) & real).sum())} gradients:"
-    f" {other:.1e}",
+    f"largest of {int((~same & (s != t) & real).sum())} gradients: {other:.1e}",
   )
   own = seen[np.arange(T), np.arange(T)][segments[0] != 0]
   yield Check(

@@ -1,4 +1,4 @@
-"""Proof: one order of the data, for any number of shards, before and after a resume."""
+"""Proof: one order of the data, for any number of shards, through a resume."""
 
 import itertools
 from collections.abc import Iterator

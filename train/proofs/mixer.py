@@ -6,6 +6,7 @@ checked, and a false declaration fails.
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Iterator
 
 import jax
@@ -88,7 +89,7 @@ def contract(name: str, config: ModelConfig, length: int = 19):
     f"relative difference {error:.1e}, allowed {BF16_TOLERANCE:.0e}",
   )
   yield from _decoding(entry, config, run, params, x_BTD, ctx, y_BTD)
-  yield from _meshes(entry, config, run, declared, params)
+  yield from _meshes(config, run, declared, params)
 
 
 def _difference(a, b) -> float:
@@ -196,9 +197,7 @@ def _document_alone(run, params, x_BTD, ctx, packed, cut) -> float:
   return _difference(whole[:, cut:], run(params, x_BTD[:, cut:], rest)[0])
 
 
-def _decoding(
-  entry, config, run, params, x_BTD, ctx, y_BTD
-) -> Iterator[Check]:
+def _decoding(entry, config, run, params, x_BTD, ctx, y_BTD) -> Iterator[Check]:
   """Full = chunks = one token at a time, and the state's size."""
   if not entry.decodable:
     return
@@ -213,8 +212,10 @@ def _decoding(
     ("one token at a time", tuple(range(T + 1))),
   ):
     state, outputs = entry.init_state(config, B, room), []
-    for start, end in zip(cuts[:-1], cuts[1:], strict=True):
-      here = dataclasses.replace(ctx, positions_BT=ctx.positions_BT[:, start:end])
+    for start, end in itertools.pairwise(cuts):
+      here = dataclasses.replace(
+        ctx, positions_BT=ctx.positions_BT[:, start:end]
+      )
       y, state = step(params, x_BTD[:, start:end], here, state)
       outputs.append(y)
     error = _difference(y_BTD, jnp.concatenate(outputs, axis=1))
@@ -237,7 +238,7 @@ def _decoding(
   )
 
 
-def _meshes(entry, config, run, declared, params) -> Iterator[Check]:
+def _meshes(config, run, declared, params) -> Iterator[Check]:
   """The same output and gradient on eight devices."""
   if jax.device_count() < 8:
     yield Check(

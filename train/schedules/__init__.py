@@ -4,8 +4,9 @@ An entry is a function `(step, steps, options) -> factor`, where step counts
 updates since the end of the warm-up, of `steps` in all.
 """
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array
 
 from ...registry import Registry
@@ -24,7 +25,7 @@ SCHEDULES = Registry(
 )
 
 
-def make_schedule(config: OptConfig, steps: int) -> optax.Schedule:
+def make_schedule(config: OptConfig, steps: int) -> Callable[[Array], Array]:
   """Learning rate of update 0, 1, ..., after a linear warm-up to `opt.lr`."""
   entry = SCHEDULES[config.schedule]
   options = config.opts[config.schedule]
