@@ -54,6 +54,17 @@ class Context:
   def at_layer(self, layer: Int[Array, ""] | int) -> "Context":
     return dataclasses.replace(self, layer=layer)
 
+  def chunk(self, start: int, end: int) -> "Context":
+    """The context of the slots from `start` to before `end`."""
+    segments_BT = self.segment_ids_BT
+    if segments_BT is not None:
+      segments_BT = segments_BT[:, start:end]
+    return dataclasses.replace(
+      self,
+      positions_BT=self.positions_BT[:, start:end],
+      segment_ids_BT=segments_BT,
+    )
+
 
 def hash32(x: UInt32[Array, "..."]) -> UInt32[Array, "..."]:
   """A bijective hash of 32-bit words (Wellons' lowbias32)."""

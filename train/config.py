@@ -5,14 +5,15 @@
 Every mistake is a `UserError` before any array is made.
 """
 
-import ast
 import dataclasses
 import hashlib
 import importlib.util
 import json
+import math
 import pathlib
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import traceback
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -30,6 +31,7 @@ from ..registry import Opts, Registry
 from .objectives import OBJECTIVES, ObjectiveConfig
 from .optimizers import OPTIMIZERS, OptConfig
 from .schedules import SCHEDULES
+from .values import check_keys, freeze, override, plain, set_option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +47,16 @@ class EvalConfig:
     if self.every < 0:
       raise UserError(
         f"eval.every={self.every} must be positive, or 0 for only at the end"
+      )
+    if self.sample_tokens < 1:
+      raise UserError(
+        f"eval.sample_tokens={self.sample_tokens} must be at least 1; for no"
+        " samples set eval.prompts=()"
+      )
+    if not 0 <= self.temperature < math.inf:
+      raise UserError(
+        f"eval.temperature={self.temperature} must be positive, or 0 for"
+        " always the likeliest token"
       )
 
 
@@ -117,7 +129,7 @@ class Config:
 
   def as_dict(self) -> dict[str, Any]:
     """Nested plain values, options under `<namespace>.opts.<entry>`."""
-    return _plain(self)
+    return plain(self)
 
   def with_vocab(self, vocab_size: int) -> "Config":
     """The config once the tokenizer's size is known."""
@@ -192,8 +204,19 @@ def _import_file(path: pathlib.Path, name: str):
   except UserError:
     raise
   except Exception as error:
-    raise UserError(f"{path}: {type(error).__name__}: {error}") from error
+    raise _error_in(path, error) from error
   return module
+
+
+def _error_in(path: pathlib.Path, error: Exception) -> UserError:
+  """What a user's own file raised, in one line with the file's line."""
+  frames = traceback.extract_tb(error.__traceback__)
+  lines = [f.lineno for f in frames if f.filename == str(path)]
+  if isinstance(error, SyntaxError):
+    lines = [error.lineno]
+  where = f"{path}:{lines[-1]}" if lines else f"{path}"
+  message = " ".join(str(error).split())
+  return UserError(f"{where}: {type(error).__name__}: {message}")
 
 
 def load(path: str, overrides: Mapping[str, Any] | None = None) -> Config:
@@ -206,16 +229,26 @@ def load(path: str, overrides: Mapping[str, Any] | None = None) -> Config:
   """
   file = find_file(path)
   if file.suffix == ".json":
-    record = json.loads(file.read_text(encoding="utf-8"))
-    return from_dict(record["config"], overrides)
+    try:
+      values = json.loads(file.read_text(encoding="utf-8"))["config"]
+    except (ValueError, KeyError, TypeError) as error:
+      raise UserError(
+        f"{file} is not the config.json of a run; give that of a workdir, or"
+        " a Python file with get_config()"
+      ) from error
+    return from_dict(values, overrides)
   module = _import_file(file, f"_ablax_config_{file.stem}")
   if not hasattr(module, "get_config"):
     raise UserError(f"{file} has no get_config(); see configs/base.py")
   try:
     values = module.get_config()
-  except (AttributeError, KeyError, TypeError) as error:
-    message = str(error).strip("'\"").splitlines()[0]
-    raise UserError(f"{file}: {message}") from error
+  except Exception as error:
+    raise _error_in(file, error) from error
+  if not isinstance(values, ConfigDict):
+    raise UserError(
+      f"{file}: get_config() returns {type(values).__name__}, not a ConfigDict;"
+      " start from configs/base.py"
+    )
   return resolve(values, overrides)
 
 
@@ -227,10 +260,10 @@ def resolve(
 
   values: Any = tree.to_dict()
   defaults: Any = base.get_config().to_dict()
-  _check_keys(values, defaults)
+  check_keys(values, defaults)
   overrides = dict(overrides or {})
   for key in [k for k in overrides if ".opts." not in k]:
-    _override(values, defaults, key, overrides.pop(key))
+    override(values, defaults, key, overrides.pop(key))
   values["plugins"] = tuple(
     str(pathlib.Path(path).expanduser().absolute())
     for path in values["plugins"]
@@ -253,11 +286,17 @@ def resolve(
     options = registry.options(entry)
     fields = {f.name: f.default for f in dataclasses.fields(options)}
     prefix = f"{namespace}.opts.{entry}"
+    for option, default in fields.items():
+      if default is dataclasses.MISSING:
+        raise UserError(
+          f"{prefix}.{option} has no default; give it one in"
+          f" {registry.module(entry).__file__}"
+        )
     for option, value in dict(given[namespace].pop(entry, {})).items():
-      _set(fields, option, value, f"{prefix}.{option}")
+      set_option(fields, option, value, f"{prefix}.{option}")
     for key in [k for k in overrides if k.startswith(f"{prefix}.")]:
       option = key.removeprefix(f"{prefix}.")
-      _set(fields, option, overrides.pop(key), key)
+      set_option(fields, option, overrides.pop(key), key)
     chosen[namespace][entry] = options(**fields)
   for namespace, rest in given.items():
     for entry in rest:
@@ -268,11 +307,11 @@ def resolve(
   parts: dict[str, Any] = {}
   for name, component in NAMESPACES.items():
     fields = {f.name for f in dataclasses.fields(component)}
-    part = {k: _freeze(v) for k, v in values[name].items() if k != "opts"}
+    part = {k: freeze(v) for k, v in values[name].items() if k != "opts"}
     if "opts" in fields:
       part["opts"] = Opts(chosen[name])
     parts[name] = component(**part)
-  top = {k: _freeze(v) for k, v in values.items() if k not in NAMESPACES}
+  top = {k: freeze(v) for k, v in values.items() if k not in NAMESPACES}
   return Config(**top, **parts)
 
 
@@ -281,7 +320,7 @@ def from_dict(
 ) -> Config:
   """Reads a resolved config back, as `config.json` holds it."""
   values = json.loads(json.dumps(resolved))
-  values["model"]["mixer"] = ""
+  values.setdefault("model", {})["mixer"] = ""
   return resolve(ConfigDict(values, sort_keys=False), overrides)
 
 
@@ -302,148 +341,18 @@ def load_plugins(paths: tuple[str, ...]) -> None:
         raise
 
 
-def _check_keys(values: Mapping, defaults: Mapping, prefix: str = "") -> None:
-  """Compares a config file's tree with the base's: names and types."""
-  for key, value in values.items():
-    if key == "opts":
-      continue
-    if key not in defaults:
-      raise UserError(
-        f"{prefix}{key} is not a config key"
-        f"{nearest(prefix + key, _all_keys(defaults, prefix))}"
-      )
-    if isinstance(defaults[key], Mapping):
-      _check_keys(value, defaults[key], f"{prefix}{key}.")
-    else:
-      _convert(value, defaults[key], f"{prefix}{key}")
-  for key in defaults:
-    if key not in values:
-      raise UserError(f"{prefix}{key} is missing; start from configs/base.py")
-
-
-def _all_keys(tree: Mapping, prefix: str = "") -> list[str]:
-  keys = []
-  for key, value in tree.items():
-    if isinstance(value, Mapping):
-      keys += _all_keys(value, f"{prefix}{key}.")
-    else:
-      keys.append(prefix + key)
-  return keys
-
-
-def _override(values: dict, defaults: dict, key: str, value: Any) -> None:
-  *path, last = key.split(".")
-  node, default = values, defaults
-  for part in path:
-    if not isinstance(default.get(part), Mapping):
-      break
-    node, default = node[part], default[part]
-  else:
-    if last in default and not isinstance(default[last], Mapping):
-      node[last] = _convert(value, default[last], key)
-      return
-  raise UserError(
-    f"{key} is not a config key{nearest(key, _all_keys(defaults))}"
-  )
-
-
-def _set(fields: dict, option: str, value: Any, key: str) -> None:
-  if option not in fields:
-    raise UserError(
-      f"{key} is not an option{nearest(option, fields) or '; there is none'}"
-    )
-  fields[option] = _freeze(_convert(value, fields[option], key))
-
-
 def _refuse_option(key: str, chosen: Mapping[str, Mapping]) -> None:
   namespace, *rest = key.split(".opts.")
   entry = rest[0].split(".")[0] if rest else ""
   if namespace not in chosen:
     raise UserError(f"{key} is not a config key{nearest(namespace, chosen)}")
+  if entry in chosen[namespace]:
+    raise UserError(f"{key} names no option; add one, as in {key}.OPTION=VALUE")
   names = ", ".join(chosen[namespace]) or "nothing"
   raise UserError(
     f"{key}: {entry!r} is not chosen in this config ({namespace} has {names});"
     " choose it, or drop the option"
   )
-
-
-def _convert(value: Any, like: Any, key: str) -> Any:
-  """`value` in the type of `like`; a string is parsed."""
-
-  def wrong() -> UserError:
-    return UserError(
-      f"{key}={value!r} has the wrong type: it must be"
-      f" {_KINDS[type(like)]}, like {like!r}"
-    )
-
-  if isinstance(like, str):
-    if not isinstance(value, str):
-      raise wrong()
-    return value
-  if isinstance(value, str):
-    value = _parse(value, like, wrong)
-  if isinstance(like, bool) or isinstance(value, bool):
-    if not (isinstance(like, bool) and isinstance(value, bool)):
-      raise wrong()
-  elif isinstance(like, float):
-    if not isinstance(value, int | float):
-      raise wrong()
-    value = float(value)
-  elif isinstance(like, int):
-    if not isinstance(value, int):
-      raise wrong()
-  elif isinstance(like, tuple):
-    if not isinstance(value, tuple | list):
-      raise wrong()
-    value = _freeze(value)
-  return value
-
-
-_KINDS = {
-  bool: "true or false",
-  int: "a whole number",
-  float: "a number",
-  str: "a text",
-  tuple: "a tuple",
-}
-
-
-def _parse(text: str, like: Any, wrong: Callable[[], UserError]) -> Any:
-  if isinstance(like, bool):
-    words = {"true": True, "1": True, "false": False, "0": False}
-    if text.lower() not in words:
-      raise wrong()
-    return words[text.lower()]
-  try:
-    value = ast.literal_eval(text)
-  except (ValueError, SyntaxError):
-    value = text
-  if isinstance(like, tuple):
-    if isinstance(value, str):  # a,b is short for ("a", "b")
-      return tuple(part for part in text.split(",") if part)
-    return value if isinstance(value, tuple | list) else (value,)
-  if isinstance(value, str):
-    raise wrong()
-  if isinstance(like, int) and isinstance(value, float) and value.is_integer():
-    return int(value)  # 1e6
-  return value
-
-
-def _freeze(value: Any) -> Any:
-  if isinstance(value, list | tuple):
-    return tuple(_freeze(v) for v in value)
-  return value
-
-
-def _plain(value: Any) -> Any:
-  if dataclasses.is_dataclass(value):
-    fields = dataclasses.fields(value)
-    return {f.name: _plain(getattr(value, f.name)) for f in fields}
-  if isinstance(value, Mapping):
-    return {k: _plain(v) for k, v in value.items()}
-  if isinstance(value, tuple | list):
-    return [_plain(v) for v in value]
-  return value
 
 
 def split_args(argv: list[str]) -> tuple[str, dict[str, str], list[str]]:

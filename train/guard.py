@@ -5,7 +5,7 @@ import os
 import pathlib
 import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -45,11 +45,18 @@ class LossWatch:
     workdir: evidence goes to WORKDIR/bad/STEP: batch.npz, and the last good
       checkpoint (as hard links, where the file system has them).
     spike: nats above the running mean that count as a jump.
+    good_checkpoint: gives the last saved step, once it is on disk.
   """
 
-  def __init__(self, workdir: pathlib.Path, spike: float):
+  def __init__(
+    self,
+    workdir: pathlib.Path,
+    spike: float,
+    good_checkpoint: Callable[[], int | None],
+  ):
     self._workdir = workdir
     self._spike = spike
+    self._good_checkpoint = good_checkpoint
     self._mean: float | None = None
     self._seen = 0
 
@@ -59,11 +66,10 @@ class LossWatch:
     loss: float,
     grad_norm: float,
     batch: Mapping[str, np.ndarray],
-    last_checkpoint: int | None,
   ) -> str | None:
     """Returns a warning after a jump; raises Diverged at a NaN or infinity."""
     if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-      kept = self._keep(step, batch, last_checkpoint)
+      kept = self._keep(step, batch)
       raise Diverged(
         f"step {step}: the loss is {loss} and the gradient norm {grad_norm};"
         f" {kept}. Lower opt.lr or opt.clip_norm, or look at the batch"
@@ -74,7 +80,7 @@ class LossWatch:
       and self._seen >= 20
       and loss > self._mean + self._spike
     ):
-      kept = self._keep(step, batch, last_checkpoint)
+      kept = self._keep(step, batch)
       warning = (
         f"step {step}: the loss jumped to {loss:.3f} from {self._mean:.3f};"
         f" {kept}"
@@ -84,7 +90,8 @@ class LossWatch:
     self._mean = loss if old is None else 0.95 * old + 0.05 * loss
     return warning
 
-  def _keep(self, step, batch, last_checkpoint) -> str:
+  def _keep(self, step, batch) -> str:
+    last_checkpoint = self._good_checkpoint()
     folder = self._workdir / "bad" / str(step)
     folder.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(folder / "batch.npz", **batch)

@@ -19,7 +19,7 @@ from ..data.tokenizers import TOKENIZERS
 from ..errors import UserError
 from ..infer.sampling import Sampling, generate
 from ..parallel.mesh import make_mesh
-from ..parallel.rules import Layout
+from ..parallel.rules import Layout, from_host
 from .accounting import accounts
 from .checkpoint import (
   Checkpoints,
@@ -95,7 +95,7 @@ def plan(config: Config, name: str, console: Console) -> Setup:
 def to_device(batch: HostBatch, shardings: Mapping[str, Any]) -> dict[str, Any]:
   """This host's rows as part of the global batch."""
   return {
-    name: jax.make_array_from_process_local_data(sharding, batch[name])
+    name: from_host(batch[name], sharding)
     for name, sharding in shardings.items()
   }
 
@@ -149,7 +149,7 @@ class Loop:
     self.state = self._first_state()
     self.step = int(self.state.step)
     self.logs = Logs(workdir, self.step)
-    self.watch = LossWatch(workdir, config.log.spike)
+    self.watch = LossWatch(workdir, config.log.spike, self._good_checkpoint)
     self.train_step = make_train_step(self.setup)
     self.eval_step = make_eval_step(self.setup)
     self.heldout: dict[str, float] = {}
@@ -194,7 +194,7 @@ class Loop:
         step, device_metrics, batch = done
         metrics = {k: float(v) for k, v in device_metrics.items()}
         warning = self.watch.check(
-          step, metrics["loss"], metrics["grad_norm"], batch, self._last_saved
+          step, metrics["loss"], metrics["grad_norm"], batch
         )
         if warning:
           self.warn(warning)
@@ -286,6 +286,11 @@ class Loop:
       )
     self.checkpoints.save(self.step, self.state, info, metrics)
     self._last_saved = self.step
+
+  def _good_checkpoint(self) -> int | None:
+    """The last saved step, once it is on disk."""
+    self.checkpoints.wait()
+    return self._last_saved
 
   def close(self) -> None:
     self.checkpoints.wait()

@@ -18,7 +18,7 @@ from .config import Config
 from .state import Setup
 
 
-def _count(n: float) -> str:
+def _count(n: float | int) -> str:
   for unit in ("", "k", "M", "G", "T", "P"):
     if n < 1000 or unit == "P":
       return f"{n:,.0f}" if not unit else f"{n:.2f} {unit}"
@@ -26,7 +26,7 @@ def _count(n: float) -> str:
   raise AssertionError
 
 
-def _size(n: float) -> str:
+def _size(n: float | int) -> str:
   for unit in ("B", "kB", "MB", "GB", "TB"):
     if n < 1000 or unit == "TB":
       return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"

@@ -116,7 +116,7 @@ def make_train_step(
       loss, grads = loss_and_grads(
         objective, apply, state.params, batch, key, config.opt.accum_steps
       )
-      norm = optax.global_norm(grads)
+      norm = optax.tree.norm(grads)
       if config.opt.clip_norm:
         clip = jnp.minimum(1.0, config.opt.clip_norm / (norm + 1e-9))
         grads = jax.tree.map(lambda g: g * clip, grads)

@@ -8,7 +8,7 @@ accumulation, data parallelism and one big batch give one gradient.
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float
 
@@ -48,6 +48,7 @@ Batch = Mapping[str, Any]
 Apply = Callable[..., Output]
 
 
+@runtime_checkable
 class Objective(Protocol):
   """`key` is None where nothing is drawn: in evaluation."""
 

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Iterator
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ...data.pipeline import train_batches
@@ -35,6 +36,7 @@ def prove(config: Config) -> Iterator[Check]:
   config = fit_vocab(config, prepared.tokenizer.vocab_size)
   batch = next(train_batches(prepared, config.data))
   batch = uneven({k: batch[k] for k in BATCH}, config.seed)
+  batch = jax.tree.map(jnp.asarray, batch)
   params = lm.init(config.model, jax.random.key(config.seed))
   key = jax.random.key(config.seed + 1)
   objective = make_objective(config)

@@ -59,7 +59,9 @@ def prove(config: Config, length: int = 37) -> Iterator[Check]:
   for i, (start, end) in enumerate(itertools.pairwise(cuts[:-1])):
     segments[0, start:end] = i + 1
     positions[0, start:end] = np.arange(end - start)
-  seen = influence(model, params, tokens, segments, positions)
+  seen = influence(
+    model, params, *map(jnp.asarray, (tokens, segments, positions))
+  )
 
   t, s = np.arange(T)[:, None], np.arange(T)[None, :]
   same = (segments[0][:, None] == segments[0][None, :]) & (segments[0] != 0)

@@ -99,7 +99,7 @@ def _difference(a, b) -> float:
 
 def _axes(declared) -> Iterator[Check]:
   leaves = jax.tree_util.tree_flatten_with_path(declared)[0]
-  mesh = make_mesh(MeshConfig(1, 1, 1, 1, 1, 1, "fsdp"), jax.devices()[:1])
+  mesh = make_mesh(MeshConfig.of(), jax.devices()[:1])
   for table in RULES:
     layout, wrong = Layout.of(mesh, table), ""
     for path, spec in leaves:
@@ -114,19 +114,22 @@ def _axes(declared) -> Iterator[Check]:
     )
 
 
+def _packed(ctx: Context, cut: int) -> Context:
+  """The context with two documents in each row, the second from `cut` on."""
+  B, T = ctx.positions_BT.shape
+  slots = jnp.broadcast_to(jnp.arange(T), (B, T))
+  return dataclasses.replace(
+    ctx,
+    segment_ids_BT=jnp.where(slots < cut, 1, 2),
+    positions_BT=jnp.where(slots < cut, slots, slots - cut),
+  )
+
+
 def _who_sees_whom(entry, run, params, x_BTD, ctx) -> Iterator[Check]:
   """Causality, documents and examples, by gradients."""
-  B, T, D = x_BTD.shape
+  T, D = x_BTD.shape[1:]
   cut = T // 3
-  segments = jnp.where(jnp.arange(T) < cut, 1, 2)
-  packed = dataclasses.replace(
-    ctx,
-    segment_ids_BT=jnp.broadcast_to(segments, (B, T)),
-    positions_BT=jnp.broadcast_to(
-      jnp.where(jnp.arange(T) < cut, jnp.arange(T), jnp.arange(T) - cut),
-      (B, T),
-    ),
-  )
+  packed = _packed(ctx, cut)
   direction_D = jax.random.normal(jax.random.key(1), (D,))
 
   @functools.partial(jax.jit, static_argnums=0)
@@ -207,18 +210,19 @@ def _decoding(entry, config, run, params, x_BTD, ctx, y_BTD) -> Iterator[Check]:
   B, T, _ = x_BTD.shape
   room = T + 3
   step = jax.jit(run)
-  for what, cuts in (
-    ("chunks of 7, 1 and the rest", (0, 7, 8, T)),
-    ("one token at a time", tuple(range(T + 1))),
+  packed = _packed(ctx, T // 3)
+  whole = run(params, x_BTD, packed)[0]
+  for what, cuts, full, want in (
+    ("chunks of 7, 1 and the rest", (0, 7, 8, T), ctx, y_BTD),
+    ("one token at a time", tuple(range(T + 1)), ctx, y_BTD),
+    ("packed documents, in chunks of 5", (*range(0, T, 5), T), packed, whole),
   ):
     state, outputs = entry.init_state(config, B, room), []
     for start, end in itertools.pairwise(cuts):
-      here = dataclasses.replace(
-        ctx, positions_BT=ctx.positions_BT[:, start:end]
-      )
+      here = full.chunk(start, end)
       y, state = step(params, x_BTD[:, start:end], here, state)
       outputs.append(y)
-    error = _difference(y_BTD, jnp.concatenate(outputs, axis=1))
+    error = _difference(want, jnp.concatenate(outputs, axis=1))
     yield Check(
       f"{what} = all at once",
       error <= CHUNK_TOLERANCE,
@@ -256,8 +260,8 @@ def _meshes(config, run, declared, params) -> Iterator[Check]:
   value = jax.value_and_grad(loss, has_aux=True)
   (_, want), want_grads = jax.jit(value)(params, x_BTD, ctx)
   for data, fsdp in ((8, 1), (2, 4)):
-    sizes = MeshConfig(data, fsdp, 1, 1, 1, 1, "fsdp")
-    layout = Layout.of(make_mesh(sizes, jax.devices()[:8]), "fsdp")
+    sizes = MeshConfig.of(data=data, fsdp=fsdp)
+    layout = Layout.of(make_mesh(sizes, jax.devices()[:8]), sizes.rules)
     try:
       places = jax.tree_util.tree_map_with_path(
         lambda path, s, layout=layout: layout.param(

@@ -1,0 +1,45 @@
+"""Eight devices on the CPU, and shapes checked at run time, in every test."""
+
+import os
+
+# Before jax is imported: it reads this once. Tests compile far more than they
+# compute, and a light back end halves their time.
+os.environ["XLA_FLAGS"] = " ".join(
+  [
+    os.environ.get("XLA_FLAGS", ""),
+    "--xla_force_host_platform_device_count=8",
+    "--xla_backend_optimization_level=0",
+    "--xla_llvm_disable_expensive_passes=true",
+  ]
+)
+
+from jaxtyping import install_import_hook
+
+install_import_hook("ablax", "beartype.beartype")
+
+import pytest  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def model_config():
+  """A function from overrides to a small, resolved `ModelConfig`."""
+  from ablax.configs import base
+  from ablax.train.config import resolve
+
+  def make(**overrides):
+    tiny = {
+      "d_model": 24,
+      "n_layers": 2,
+      "n_heads": 4,
+      "n_kv_heads": 2,
+      "ff_dim": 40,
+      "vocab_size": 53,
+      "max_len": 96,
+    }
+    opts = overrides.pop("opts", {})
+    overrides = {f"model.{k}": v for k, v in (tiny | overrides).items()}
+    overrides |= {f"model.opts.{k}": v for k, v in opts.items()}
+    overrides["data.seq_len"] = 1
+    return resolve(base.get_config(), overrides).model
+
+  return make

@@ -1,0 +1,165 @@
+"""Accounting: closed formulas in the legend's letters, against the program."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from ablax.parallel.mesh import MeshConfig, make_mesh
+from ablax.parallel.rules import Layout
+from ablax.train.accounting import accounts, count_flops, saved_bytes
+from ablax.train.state import Setup
+
+V = 128
+
+
+@pytest.fixture(scope="module")
+def account(small):
+  @functools.cache
+  def of(**changes):
+    config = small(**changes).with_vocab(V)
+    mesh = make_mesh(MeshConfig.of(), jax.devices()[:1])
+    return accounts(Setup.of(config, Layout.of(mesh, config.mesh.rules)))
+
+  return of
+
+
+@pytest.fixture(scope="module")
+def letters(small):
+  """(L, D, N, K, H, F, T) of the small config."""
+  config = small()
+  m = config.model
+  sizes = (m.n_layers, m.d_model, m.n_heads, m.n_kv_heads, m.head_dim)
+  return (*sizes, m.ff_dim, config.data.seq_len)
+
+
+def layer_weights(letters):
+  L, D, N, K, H, F, _ = letters
+  return L * (D * N * H + 2 * D * K * H + N * H * D + 3 * D * F)
+
+
+def test_parameters_are_those_of_the_closed_formula(account, letters):
+  L, D = letters[:2]
+  norms = (2 * L + 1) * D
+  tied = account()
+  assert tied.params == layer_weights(letters) + norms + V * D
+  assert tied.embedding_params == V * D
+  untied = account(model__tie_embeddings=False)
+  assert untied.params == tied.params + V * D
+  assert untied.embedding_params == 2 * V * D
+  biased = account(model__use_bias=True).params - tied.params
+  _, _, N, K, H, F, _ = letters
+  assert biased == L * (N * H + 2 * K * H + D + 2 * F + D)
+
+
+def test_bytes_follow_the_number_formats(account):
+  full, half = account(), account(model__param_dtype="bfloat16")
+  assert full.param_bytes == 4 * full.params == 2 * half.param_bytes
+  # Two moments of each parameter, and AdamW's count of updates.
+  assert full.opt_bytes == 2 * full.param_bytes + 4
+  assert account(opt__name="sgd").opt_bytes == full.param_bytes
+
+
+@pytest.mark.parametrize("remat", ["none", "full"])
+@pytest.mark.parametrize("unroll", [1, 2])
+@pytest.mark.parametrize("tied", [True, False])
+def test_forward_flops_are_those_of_the_closed_formula(
+  account, letters, remat, unroll, tied
+):
+  L, D, N, _, H, _, T = letters
+  weights = layer_weights(letters) + V * D  # the output, tied or not
+  found = account(
+    model__remat=remat, model__scan_unroll=unroll, model__tie_embeddings=tied
+  )
+  # Scores and values over all T keys, for each of N heads.
+  assert found.forward_flops == 2 * weights + 4 * T * N * H * L
+  assert found.train_flops == 3 * found.forward_flops
+
+
+def test_loops_count_as_often_as_they_run(account, letters):
+  D = letters[1]
+  output = 2 * V * D
+  two, six = account(), account(model__n_layers=6)
+  assert six.forward_flops - output == 3 * (two.forward_flops - output)
+
+
+def test_flops_do_not_depend_on_batch_or_accumulation(account):
+  flops = {
+    account(**changes).forward_flops
+    for changes in ({}, {"data__batch_size": 4}, {"opt__accum_steps": 4})
+  }
+  assert len(flops) == 1
+
+
+def flops_of(function, *shapes):
+  args = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+  return count_flops(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def test_every_matmul_is_two_flops_a_product_wherever_it_stands():
+  matmul = 2 * 3 * 5 * 7
+  sizes = (3, 5), (5, 7)
+  assert flops_of(jnp.dot, *sizes) == matmul
+  assert flops_of(jax.jit(jnp.dot), *sizes) == matmul
+  assert flops_of(jax.checkpoint(jnp.dot), *sizes) == matmul
+  batched = functools.partial(jnp.einsum, "bij,bjk->bik")
+  assert flops_of(batched, (4, 3, 5), (4, 5, 7)) == 4 * matmul
+
+  def loop(x, w):
+    def body(_, row):
+      return None, jax.lax.scan(lambda c, _: (c, row @ w), 0.0, None, length=2)
+
+    return jax.lax.scan(body, None, x)[1][1]
+
+  assert flops_of(loop, (6, 3, 5), (5, 7)) == 12 * matmul
+
+  def branch(x, w):
+    return jax.lax.cond(x[0, 0] > 0, lambda: x @ w, lambda: jnp.zeros((3, 7)))
+
+  assert flops_of(branch, *sizes) == matmul  # the dearer one
+
+
+def test_recomputation_trades_bytes_for_flops(account, letters):
+  none, dots, full = (
+    account(model__remat=remat) for remat in ("none", "dots", "full")
+  )
+  assert full.activation_bytes < dots.activation_bytes < none.activation_bytes
+  assert none.executed_flops == none.train_flops
+  assert dots.executed_flops == dots.train_flops
+  # The layers once more, up to the product that nobody's gradient needs:
+  # the last matmul of each.
+  L, D, N, _, H, F, T = letters
+  layers = 2 * layer_weights(letters) + 4 * T * N * H * L
+  again = full.executed_flops - full.train_flops
+  assert again == layers - 2 * L * F * D
+  assert 1.15 < full.executed_flops / full.train_flops < 4 / 3
+
+
+def test_deep_models_execute_nearly_four_thirds_with_full_recomputation(
+  account,
+):
+  deep = account(model__remat="full", model__n_layers=40)
+  # All but the output matrix and the last matmul of each layer.
+  assert 1.25 < deep.executed_flops / deep.train_flops < 4 / 3
+
+
+def test_saved_bytes_are_the_residuals_and_not_the_inputs():
+  x = jax.ShapeDtypeStruct((8, 4), jnp.float32)
+  # sin keeps cos(x) alone; a product of inputs keeps nothing new.
+  assert saved_bytes(jnp.sin, x) == 2 * 8 * 4 * 4  # the result, and cos(x)
+  assert saved_bytes(lambda x: (x * x).sum(), x) <= 2 * 8 * 4 * 4
+
+
+def test_activations_grow_with_the_microbatch_alone(account):
+  whole = account(model__remat="full").activation_bytes
+  half = account(model__remat="full", opt__accum_steps=2).activation_bytes
+  assert 0.4 * whole < half < 0.7 * whole
+
+
+def test_the_decode_state_is_keys_and_values_of_the_context(account, letters):
+  L, _, _, K, H, _, _ = letters
+  found = account(model__max_len=96).decode_state_bytes
+  keys_and_values = L * 96 * 2 * K * H * 4
+  # And where each slot's token stands, and what is filled: a few integers.
+  assert keys_and_values < found <= keys_and_values + L * (3 * 96 + 2) * 4
