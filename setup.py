@@ -10,6 +10,7 @@ FOLDERS = ("configs", "data", "infer", "kernels", "models", "parallel", "train")
 
 INSTALL = [
   "jax>=0.10.2",
+  "absl-py>=2",
   "flax>=0.12",
   "optax>=0.2.8",
   "orbax-checkpoint>=0.12",
@@ -33,7 +34,7 @@ EXTRAS = {
   "test": TEST,
   # Independent references. torch 2.13.0 has a CPU build.
   "parity": ["torch==2.13.0", "transformers>=5"],
-  "lint": ["ruff==0.17.6", "pyright==1.1.414", "pre-commit>=4"],
+  "lint": ["ruff==0.17.6", "pyright[nodejs]==1.1.414", "pre-commit>=4"],
   "tpu": ["jax[tpu]>=0.10.2"],
   "gpu": ["jax[cuda13]>=0.10.2"],
 }

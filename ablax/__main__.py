@@ -2,8 +2,11 @@
 
 import errno
 import importlib
+import os
 import sys
 from collections.abc import Callable
+
+import absl.logging
 
 from . import __version__
 from .errors import UserError, nearest
@@ -19,13 +22,18 @@ COMMANDS = {
 
 def guarded(main: Callable[[list[str]], int | None], argv: list[str]) -> int:
   """Runs a command; a mistake of the user's is one line and exit code 2."""
+  # Orbax and Grain report what they do through absl, at length.
+  absl.logging.set_verbosity(absl.logging.ERROR)
   try:
-    return main(argv) or 0
-  except UserError as error:
+    code = main(argv) or 0
+    sys.stdout.flush()
+    return code
+  except (UserError, NotImplementedError) as error:
     print(f"error: {error}", file=sys.stderr)
     return 2
   except BrokenPipeError:  # `ablax catalog | head`
-    sys.stderr.close()
+    # What is still buffered goes nowhere: Python flushes it at the end.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
   except OSError as error:
     if error.errno != errno.ENOSPC:
@@ -47,6 +55,10 @@ def main(argv: list[str] | None = None) -> int:
   if argv and argv[0] in COMMANDS:
     module = importlib.import_module(COMMANDS[argv[0]][0])
     return guarded(module.main, argv[1:])
+  return guarded(_overview, argv)
+
+
+def _overview(argv: list[str]) -> int:
   if argv and argv[0] in ("--version", "-V"):
     print(f"ablax {__version__}")
     return 0
@@ -54,11 +66,7 @@ def main(argv: list[str] | None = None) -> int:
   for name, (_, what) in COMMANDS.items():
     print(f"  {name:<10} {what}")
   if argv and argv[0] not in ("--help", "-h"):
-    print(
-      f"error: {argv[0]!r} is not a command{nearest(argv[0], COMMANDS)}",
-      file=sys.stderr,
-    )
-    return 2
+    raise UserError(f"{argv[0]!r} is not a command{nearest(argv[0], COMMANDS)}")
   return 0
 
 

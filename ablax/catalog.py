@@ -1,6 +1,7 @@
 """`ablax catalog`: every technique, its config word, its file and its paper."""
 
 import argparse
+import ast
 import dataclasses
 import functools
 import json
@@ -14,6 +15,13 @@ from .__main__ import guarded
 from .errors import UserError
 from .registry import Registry
 
+_EXAMPLES = """\
+examples:
+  ablax catalog                    # a table
+  ablax catalog --json             # for machines, with the evidence
+  ablax catalog --check=README.md  # is the README's table fresh?
+"""
+
 BEGIN = "<!-- catalog: begin; made by ablax catalog --write=README.md -->"
 END = "<!-- catalog: end -->"
 
@@ -25,6 +33,8 @@ class Row:
   Attributes:
     word: the config key and value that choose it.
     file: relative to the root of the repository.
+    evidence: test files that prove it against something independent, with
+      commas between them; "" in a wheel, which has none.
   """
 
   kind: str
@@ -33,6 +43,10 @@ class Row:
   technique: str
   paper: str
   file: str
+  evidence: str
+
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 @functools.cache
@@ -59,17 +73,39 @@ def registries() -> tuple[Registry, ...]:
   )
 
 
+def proofs() -> dict[str, list[str]]:
+  """Maps "kind:name" to the test files that declare it in `PROVES`.
+
+  Read without importing: a test may need packages that are not installed.
+  """
+  found: dict[str, list[str]] = {}
+  # Beside a wheel, a folder "tests" is somebody else's.
+  if not (ROOT / "setup.py").exists():
+    return found
+  for file in sorted((ROOT / "tests").rglob("*.py")):
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+      if not isinstance(node, ast.Assign):
+        continue
+      if ast.unparse(node.targets[0]) == "PROVES":
+        for what in ast.literal_eval(node.value):
+          where = file.relative_to(ROOT).as_posix()
+          found.setdefault(what, []).append(where)
+  return found
+
+
 def rows() -> list[Row]:
   """One row for each entry of each registry."""
-  root = pathlib.Path(__file__).resolve().parent.parent
-  found = []
+  found, proven = [], proofs()
   for registry in registries():
     for name in registry:
       file = pathlib.Path(str(registry.module(name).__file__)).resolve()
       technique, paper = registry.citation(name)
       word = f"{registry.key}={name}"
-      where = file.relative_to(root).as_posix()
-      found.append(Row(registry.kind, name, word, technique, paper, where))
+      where = file.relative_to(ROOT).as_posix().removeprefix("ablax/")
+      evidence = ",".join(proven.get(f"{registry.kind}:{name}", ()))
+      found.append(
+        Row(registry.kind, name, word, technique, paper, where, evidence)
+      )
   return found
 
 
@@ -93,6 +129,8 @@ def main(argv: list[str]) -> int:
   parser = argparse.ArgumentParser(
     prog="ablax catalog",
     description="Lists every technique, its config word, file and paper.",
+    epilog=_EXAMPLES,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   how = parser.add_mutually_exclusive_group()
   how.add_argument("--json", action="store_true", help="for machines")
@@ -110,6 +148,8 @@ def main(argv: list[str]) -> int:
     print(markdown())
   elif given.write or given.check:
     file = pathlib.Path(given.write or given.check)
+    if not file.is_file():
+      raise UserError(f"there is no file {file}; name one with the table")
     text = file.read_text(encoding="utf-8")
     new = _spliced(text, file)
     if given.write:
@@ -118,9 +158,10 @@ def main(argv: list[str]) -> int:
       print(f"{file}: the table is stale; run ablax catalog --write={file}")
       return 1
   else:
-    table = Table("technique", "config word", "file", "paper")
+    table = Table("technique", "config word", "file", "paper", "evidence")
     for r in rows():
-      table.add_row(r.technique, r.word, r.file, r.paper)
+      evidence = r.evidence.replace(",", "\n")
+      table.add_row(r.technique, r.word, r.file, r.paper, evidence)
     Console().print(table)
   return 0
 

@@ -7,14 +7,18 @@ import sys
 from .__main__ import guarded
 from .errors import UserError, nearest
 
+_EXAMPLES = """\
+examples:
+  ablax prove mixer --config=configs/lm/tiny.py
+  ablax prove resume --config=configs/lm/tiny.py --kills=3
+"""
+
 
 def main(argv: list[str]) -> int:
   # Before jax is imported: eight devices even on a CPU, to compare meshes.
   flag = "--xla_force_host_platform_device_count"
   if "mixer" in argv and flag not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}=8"
-  import absl.logging
-
   from .train.config import load, split_args
   from .train.proofs import PROOFS, find
   from .train.report import make_console
@@ -25,6 +29,7 @@ def main(argv: list[str]) -> int:
     usage="ablax prove PROOF --config=FILE [--config.KEY=VALUE ...]",
     description=f"Shows a property on your own config:\n\n{lines}\n\n"
     "Prints what it compared; exits with 1 where the property does not hold.",
+    epilog=_EXAMPLES,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   parser.add_argument("proof", help="one of the names above")
@@ -50,7 +55,6 @@ def main(argv: list[str]) -> int:
   }
   if arguments and given.proof != "resume":
     raise UserError(f"--{next(iter(arguments))} is only for: prove resume")
-  absl.logging.set_verbosity(absl.logging.ERROR)
   config = load(path, overrides)
   console = make_console()
   console.print(f"{given.proof}: {PROOFS[given.proof]}")

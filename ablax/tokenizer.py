@@ -23,6 +23,12 @@ from .data.tokenizers import TOKENIZERS, Tokenizer
 from .errors import UserError
 from .registry import Opts
 
+_EXAMPLES = """\
+examples:
+  ablax tokenizer --kind=bpe,unigram,bytes --vocab-size=4096
+  ablax tokenizer --source notes/*.md --documents=paragraph --out=tokenizer
+"""
+
 # What tokenizers are known to change: each text must come back as it was.
 HARD = {
   "chinese": "滾滾長江東逝水，浪花淘盡英雄。",
@@ -142,6 +148,8 @@ def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
     prog="ablax tokenizer",
     description="Train tokenizers on your text and measure them.",
+    epilog=_EXAMPLES,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   parser.add_argument(
     "--source",

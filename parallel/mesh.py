@@ -40,6 +40,11 @@ class MeshConfig:
           " and tensor"
         )
 
+  @classmethod
+  def of(cls, rules: str = "fsdp", **sizes: int) -> "MeshConfig":
+    """A mesh of the named sizes; every other axis has one device."""
+    return cls(**(dict.fromkeys(AXES, 1) | sizes), rules=rules)
+
   def for_devices(self, n_devices: int) -> "MeshConfig":
     """The same rules on `n_devices`, all along `data`."""
     sizes = dict.fromkeys(AXES, 1) | {"data": n_devices}

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import jax
+import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
@@ -142,6 +143,23 @@ class Layout:
 
 def _spec(parts: Sequence[tuple[str, ...]]) -> PartitionSpec:
   return PartitionSpec(*(part or None for part in parts))
+
+
+def from_host(rows: np.ndarray, sharding: NamedSharding) -> Array:
+  """The global array of which this host holds `rows`; hosts in order.
+
+  Raises:
+    UserError: the mesh wants a row on several hosts, and each reads its own.
+  """
+  array = jax.make_array_from_process_local_data(sharding, rows)
+  n = len(rows) * jax.process_count()
+  if len(array) != n:
+    raise UserError(
+      f"this mesh puts each row of the batch on several hosts, but each host"
+      f" reads its own {len(rows)} rows; make mesh.data * mesh.fsdp a multiple"
+      f" of the {jax.process_count()} hosts"
+    )
+  return array
 
 
 _layout: contextvars.ContextVar[Layout | None] = contextvars.ContextVar(

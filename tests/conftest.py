@@ -20,6 +20,17 @@ install_import_hook("ablax", "beartype.beartype")
 import pytest  # noqa: E402
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+  """Where CI is set, a parity test that is skipped has failed."""
+  report = yield
+  parity = "parity" in item.path.parts
+  if parity and report.skipped and os.environ.get("CI"):
+    report.outcome = "failed"
+    report.longrepr = f"a parity test may not be skipped: {report.longrepr}"
+  return report
+
+
 @pytest.fixture(scope="session")
 def model_config():
   """A function from overrides to a small, resolved `ModelConfig`."""

@@ -4,8 +4,6 @@ import argparse
 import pathlib
 import sys
 
-import absl.logging
-
 from ..__main__ import guarded
 from ..errors import UserError
 
@@ -37,7 +35,6 @@ def main(argv: list[str]) -> int:
   arguments = parser.parse_args(rest)
   if not path:
     raise UserError("--config=FILE is missing; try --config=configs/lm/tiny.py")
-  absl.logging.set_verbosity(absl.logging.ERROR)
   from .guard import Diverged
   from .loop import plan, train
   from .report import make_console

@@ -60,6 +60,9 @@ class EvalConfig:
       )
 
 
+HELDOUT = ("bits_per_byte", "loss")  # metrics of an evaluation
+
+
 @dataclasses.dataclass(frozen=True)
 class CheckpointConfig:
   """When to save and what to keep."""
@@ -76,6 +79,11 @@ class CheckpointConfig:
       )
     if self.keep < 1:
       raise UserError(f"checkpoint.keep={self.keep} must be at least 1")
+    if self.best not in HELDOUT:
+      raise UserError(
+        f"checkpoint.best={self.best!r} is not a held-out metric"
+        f"{nearest(self.best, HELDOUT)}"
+      )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -41,6 +41,8 @@ class Diverged(Exception):
 class LossWatch:
   """Keeps the evidence of a loss that is not finite, or that jumps.
 
+  `mean` is the running mean of the loss.
+
   Args:
     workdir: evidence goes to WORKDIR/bad/STEP: batch.npz, and the last good
       checkpoint (as hard links, where the file system has them).
@@ -57,7 +59,7 @@ class LossWatch:
     self._workdir = workdir
     self._spike = spike
     self._good_checkpoint = good_checkpoint
-    self._mean: float | None = None
+    self.mean = math.nan
     self._seen = 0
 
   def check(
@@ -75,19 +77,15 @@ class LossWatch:
         f" {kept}. Lower opt.lr or opt.clip_norm, or look at the batch"
       )
     warning = None
-    if (
-      self._mean is not None
-      and self._seen >= 20
-      and loss > self._mean + self._spike
-    ):
+    if self._seen >= 20 and loss > self.mean + self._spike:
       kept = self._keep(step, batch)
       warning = (
-        f"step {step}: the loss jumped to {loss:.3f} from {self._mean:.3f};"
+        f"step {step}: the loss jumped to {loss:.3f} from {self.mean:.3f};"
         f" {kept}"
       )
     self._seen += 1
-    old = self._mean
-    self._mean = loss if old is None else 0.95 * old + 0.05 * loss
+    rate = max(1 / self._seen, 0.05)  # a plain mean at first
+    self.mean = rate * loss + (1 - rate) * self.mean if rate < 1 else loss
     return warning
 
   def _keep(self, step, batch) -> str:

@@ -153,6 +153,7 @@ class Loop:
     self.train_step = make_train_step(self.setup)
     self.eval_step = make_eval_step(self.setup)
     self.heldout: dict[str, float] = {}
+    self._evaluated: int | None = None
     self._last_saved = max(self.checkpoints.steps(), default=None)
 
   def warn(self, text: str) -> None:
@@ -217,7 +218,7 @@ class Loop:
             "batch": f"{zlib.crc32(batch['row'].tobytes()):08x}",
           },
         )
-        bar.update(step, metrics["loss"], speed, fraction)
+        bar.update(step, self.watch.mean, speed, fraction)
         waited, stalls, since, clock = 0.0, 0, step, now
 
       while self.step < config.steps and not stop.received:
@@ -264,6 +265,7 @@ class Loop:
       self.shardings,
       self.prepared.heldout_bytes,
     )
+    self._evaluated = self.step
     self.logs.write(
       self.step, {f"heldout/{k}": v for k, v in self.heldout.items()}
     )
@@ -272,18 +274,8 @@ class Loop:
     """Saves the state with the data's place; the best one by its metric."""
     if self._last_saved == self.step:
       return
-    fresh = self.heldout and (
-      not self.config.eval.every
-      or self.step % self.config.eval.every == 0
-      or self.step == self.config.steps
-    )
     info = {"data": self.batches.state(), "hash": self.config.hash}
-    metrics = self.heldout if fresh else None
-    if metrics and self.config.checkpoint.best not in metrics:
-      raise UserError(
-        f"checkpoint.best={self.config.checkpoint.best!r} is not a held-out"
-        f" metric; there is: {', '.join(metrics)}"
-      )
+    metrics = self.heldout if self._evaluated == self.step else None
     self.checkpoints.save(self.step, self.state, info, metrics)
     self._last_saved = self.step
 
@@ -378,6 +370,7 @@ def train(
   if workdir is None:
     workdir = default_workdir(config, name)
   workdir = pathlib.Path(workdir).expanduser()
+  make_mesh(config.mesh)  # before the data: a mesh that can't be is cheap
   prepared = prepare(config.data, progress=config.log.progress)
   fitted = fit_vocab(config, prepared.tokenizer.vocab_size)
   facts = {
@@ -385,7 +378,7 @@ def train(
     "tokenizer": prepared.tokenizer.fingerprint,
     "vocab_size": fitted.model.vocab_size,
   }
-  setup = make_setup(fitted)  # a mesh that can't be is found before the claim
+  setup = make_setup(fitted)
   claim(workdir, config, facts, console.print)
   loop = Loop(setup, workdir, prepared, console)
   with contextlib.closing(loop):

@@ -37,17 +37,18 @@ def linear_cross_entropy(
   def split(a: Array) -> Array:
     widths = [(0, 0), (0, pad), (0, 0)][: a.ndim]
     a = jnp.pad(a, widths)
-    rest: Any = a.shape[2:]
-    a = a.reshape(a.shape[0], -1, chunk, *rest)
+    a = a.reshape(a.shape[0], -1, chunk, *a.shape[2:])
     return jnp.moveaxis(a, 1, 0)
 
-  loss, sums = _loss(
+  # Any: custom_vjp hides the type of the result.
+  result: Any = _loss(
     split(x_BTD),
     w_VD,
     split(targets_BT),
     split(weights_BT),
     (z_loss, label_smoothing, soft_cap),
   )
+  loss, sums = result
   return loss, jax.tree.map(jax.lax.stop_gradient, sums)
 
 

@@ -10,6 +10,8 @@ from ablax.data.sources import SOURCES
 from ablax.data.sources.text import Options, Text
 from ablax.errors import UserError
 
+PROVES = ("source:stdlib", "source:text")
+
 
 def read(*paths, **options):
   return list(Text(Options(tuple(map(str, paths)), **options)).documents())

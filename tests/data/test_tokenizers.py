@@ -11,6 +11,8 @@ from ablax.data.tokenizers import TOKENIZERS
 from ablax.errors import UserError
 from ablax.tokenizer import HARD
 
+PROVES = ("tokenizer:bytes", "tokenizer:bpe", "tokenizer:unigram")
+
 CORPUS = [
   inspect.getsource(json.decoder),
   inspect.getsource(textwrap),

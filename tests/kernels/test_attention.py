@@ -8,6 +8,8 @@ import pytest
 from ablax.kernels.dispatch import dispatch
 from ablax.kernels.flash_attention.reference import attention
 
+PROVES = ("mixer:attention",)
+
 B, T, S, N, K, H = 2, 7, 11, 6, 2, 5
 
 

@@ -13,6 +13,8 @@ from ablax.kernels.dispatch import dispatch
 from ablax.parallel import rules
 from ablax.parallel.mesh import MeshConfig, make_mesh
 
+PROVES = ("objective:next_token",)
+
 B, T, D, V = 3, 13, 8, 37
 OPTIONS = [
   {},

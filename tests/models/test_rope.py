@@ -7,6 +7,8 @@ import pytest
 
 from ablax.models.positions.rope import RoPE
 
+PROVES = ("position:rope",)
+
 H = 10
 
 

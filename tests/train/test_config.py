@@ -5,6 +5,7 @@ import json
 import pathlib
 
 import pytest
+from ml_collections import ConfigDict
 
 from ablax.configs import base
 from ablax.errors import UserError
@@ -203,12 +204,14 @@ def test_a_wrong_type_in_a_file_is_one_line(tmp_path, body):
   assert key in message
 
 
-def test_a_list_from_a_file_of_its_own_becomes_a_tuple():
+def test_a_tree_that_is_not_bases_own_gets_the_types_of_the_keys():
+  # A ConfigDict that starts from base keeps types itself; this one does not.
   tree = base.get_config().to_dict()
   tree["model"]["pattern"] = ["attention"]
-  from ml_collections import ConfigDict
-
-  assert resolve(ConfigDict(tree)).model.pattern == ("attention",)
+  tree["opt"] |= {"lr": 1, "weight_decay": "1e-1", "lr_rules": [[".*", 1]]}
+  config = resolve(ConfigDict(tree))
+  assert config == make(opt__lr=1.0)
+  assert config.hash == make(opt__lr=1.0).hash
 
 
 # Keys.

@@ -83,12 +83,11 @@ def test_each_reaches_the_optimum_of_an_ill_conditioned_quadratic(name):
 
 
 def walk(config, optimizer, n, params=TREE, grads=GRADS):
-  state = optimizer.init(params)
+  state = jax.jit(optimizer.init)(params)
+  update = jax.jit(optimizer.update)
   for count in range(n):
     scaled = jax.tree.map(lambda g, c=count: g * (c + 1), grads)
-    updates, state = optimizer.update(
-      scaled, state, params, count=jnp.int32(count)
-    )
+    updates, state = update(scaled, state, params, count=jnp.int32(count))
     params = optax.apply_updates(params, updates)
   return params
 

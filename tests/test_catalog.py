@@ -1,0 +1,124 @@
+"""The catalog: every technique with its paper, file and evidence."""
+
+import json
+import pathlib
+
+import pytest
+
+from ablax import catalog
+from ablax.errors import UserError
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+ROWS = catalog.rows()
+KINDS = {
+  "source",
+  "tokenizer",
+  "mixer",
+  "position",
+  "ffn",
+  "objective",
+  "optimizer",
+  "schedule",
+}
+# What no test proves yet against something independent: to be emptied.
+UNPROVEN = {"ffn:mlp", "position:none"}
+
+
+def names(row):
+  return f"{row.kind}:{row.name}"
+
+
+@pytest.mark.parametrize("row", ROWS, ids=names)
+def test_every_entry_names_technique_paper_and_file(row):
+  assert row.technique and row.paper
+  assert (ROOT / row.file).is_file()
+  assert row.word.endswith(f"={row.name}")
+
+
+@pytest.mark.parametrize("row", ROWS, ids=names)
+def test_every_entry_has_evidence(row):
+  assert bool(row.evidence) == (names(row) not in UNPROVEN)
+  for file in filter(None, row.evidence.split(",")):
+    assert (ROOT / file).is_file()
+
+
+def test_nothing_is_proven_that_is_not_registered():
+  assert set(catalog.proofs()) <= {names(row) for row in ROWS}
+
+
+def test_json_is_for_machines_and_lists_all_kinds(capsys):
+  assert catalog.main(["--json"]) == 0
+  rows = json.loads(capsys.readouterr().out)
+  assert {row["kind"] for row in rows} == KINDS
+  fields = ["kind", "name", "word", "technique", "paper", "file", "evidence"]
+  assert all(list(row) == fields for row in rows)
+  assert len(rows) == sum(map(len, catalog.registries()))
+
+
+def test_the_plain_table_shows_the_evidence(capsys, monkeypatch):
+  monkeypatch.setenv("COLUMNS", "300")
+  assert catalog.main([]) == 0
+  out = capsys.readouterr().out
+  assert "evidence" in out and "tests/models/test_rope.py" in out
+
+
+def test_the_table_of_the_readme_is_fresh(capsys):
+  assert catalog.main(["--check", str(ROOT / "README.md")]) == 0, (
+    capsys.readouterr().out
+  )
+
+
+def test_a_stale_table_is_told_and_written_anew(tmp_path, capsys):
+  file = tmp_path / "README.md"
+  text = f"# before\n{catalog.BEGIN}\nold\n{catalog.END}\nafter\n"
+  file.write_text(text)
+  assert catalog.main(["--check", str(file)]) == 1
+  assert "the table is stale; run ablax catalog --write=" in (
+    capsys.readouterr().out
+  )
+  assert file.read_text() == text
+  assert catalog.main(["--write", str(file)]) == 0
+  assert catalog.main(["--check", str(file)]) == 0
+  new = file.read_text()
+  assert new.startswith("# before\n") and new.endswith("\nafter\n")
+  assert catalog.markdown() in new and "old" not in new
+  assert "evidence" not in new
+
+
+def test_a_file_without_marks_or_that_is_not_there_is_refused(tmp_path):
+  file = tmp_path / "README.md"
+  for text in (None, "", catalog.BEGIN):
+    if text is not None:
+      file.write_text(text)
+    with pytest.raises(UserError) as caught:
+      catalog.main(["--write", str(file)])
+    assert str(file) in str(caught.value)
+
+
+def test_a_wheel_has_no_evidence_and_files_without_its_folder(
+  tmp_path, monkeypatch
+):
+  class Module:
+    __file__ = str(tmp_path / "ablax" / "models" / "x.py")
+
+  monkeypatch.setattr(catalog, "ROOT", tmp_path)
+  # Somebody else's folder beside the package.
+  (tmp_path / "tests").mkdir()
+  (tmp_path / "tests" / "test_x.py").write_text('PROVES = ("ffn:glu",)\n')
+  for registry in catalog.registries():
+    monkeypatch.setattr(registry, "module", lambda name: Module)
+    monkeypatch.setattr(registry, "citation", lambda name: ("t", "p"))
+  for row in catalog.rows():
+    assert row.file == "models/x.py" and row.evidence == ""
+
+
+@pytest.mark.parametrize(
+  "registry", catalog.registries(), ids=lambda registry: registry.kind
+)
+def test_a_plugin_can_not_take_a_built_ins_name(registry):
+  name = next(iter(registry))
+  with pytest.raises(UserError) as caught:
+    registry.register(name)
+  assert f"the {registry.kind} {name!r}, which ablax has already" in (
+    str(caught.value)
+  )
