@@ -31,8 +31,9 @@ import optax  # noqa: E402
 
 from ablax.train import config as configs  # noqa: E402
 from ablax.train.accounting import accounts  # noqa: E402
-from ablax.train.loop import make_setup, to_device  # noqa: E402
+from ablax.train.evaluate import to_device  # noqa: E402
 from ablax.train.peak import machine_peak  # noqa: E402
+from ablax.train.setup import make_setup  # noqa: E402
 from ablax.train.step import batch_shardings, make_train_step  # noqa: E402
 
 SHAPES = {

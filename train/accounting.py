@@ -17,7 +17,7 @@ from ..errors import UserError
 from ..models import lm
 from ..models.state import state_bytes
 from .objectives import Batch
-from .state import Setup
+from .setup import Setup
 from .step import make_objective
 
 

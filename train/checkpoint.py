@@ -24,7 +24,8 @@ from ..parallel.mesh import make_mesh
 from ..parallel.rules import Layout
 from .config import CheckpointConfig, Config, from_dict
 from .optimizers import eval_params
-from .state import Setup, TrainState, fingerprints
+from .setup import Setup
+from .state import TrainState, fingerprints
 
 
 class Damaged(Exception):

@@ -2,44 +2,33 @@
 
 import contextlib
 import dataclasses
-import math
 import pathlib
 import time
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
-import numpy as np
 from rich.console import Console
 
 from ..data.pipeline import heldout_batches, train_batches
 from ..data.prepare import Prepared, prepare
-from ..data.tokenizers import TOKENIZERS
 from ..errors import UserError
 from ..infer.sampling import Sampling, generate
-from ..parallel.mesh import make_mesh
-from ..parallel.rules import Layout, from_host
 from .accounting import accounts
-from .checkpoint import (
-  Checkpoints,
-  check_space,
-  check_tokenizer,
-  load_state,
-  read_run,
-)
+from .checkpoint import Checkpoints, check_space
 from .config import Config
+from .evaluate import HostBatch, evaluate, to_device
 from .guard import LossWatch, StopSignal
 from .logs import Logs, plot_loss
-from .objectives import Loss
 from .optimizers import eval_params
 from .peak import machine_peak
 from .report import Bar, make_console, plan_table
-from .state import Setup, TrainState
+from .setup import Setup, fit_vocab, make_setup, provisional_setup
+from .state import TrainState
 from .step import Metrics, batch_shardings, make_eval_step, make_train_step
+from .warm_start import warm_start
 from .workdir import claim, default_workdir
-
-HostBatch = Mapping[str, Any]  # name -> numpy array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,70 +41,11 @@ class Result:
   stopped: str | None = None
 
 
-def round_up(n: int, to: int = 64) -> int:
-  return -(-n // to) * to
-
-
-def fit_vocab(config: Config, vocab_size: int) -> Config:
-  """The config with a vocabulary that holds the tokenizer's ids."""
-  if not config.model.vocab_size:
-    return config.with_vocab(round_up(vocab_size))
-  if config.model.vocab_size < vocab_size:
-    raise UserError(
-      f"model.vocab_size={config.model.vocab_size} is less than the"
-      f" tokenizer's {vocab_size}; raise it, or 0 for the tokenizer's"
-    )
-  return config
-
-
-def make_setup(config: Config, devices=None) -> Setup:
-  """Mesh, layout and specs of a config whose vocabulary is known."""
-  mesh = make_mesh(config.mesh, devices)
-  layout = Layout.of(mesh, config.mesh.rules)
-  rows = config.data.batch_size // config.opt.accum_steps
-  if rows % layout.shards("batch"):
-    raise UserError(
-      f"data.batch_size={config.data.batch_size} in"
-      f" opt.accum_steps={config.opt.accum_steps} microbatches gives {rows}"
-      f" rows, not a multiple of the {layout.shards('batch')} devices along"
-      " the batch; raise data.batch_size"
-    )
-  return Setup.of(config, layout)
-
-
 def plan(config: Config, name: str, console: Console) -> Setup:
   """Prints what a run would cost; reads no data and makes no array."""
-  tokenizer = TOKENIZERS[config.data.tokenizer]
-  size = getattr(tokenizer, "fixed_vocab_size", 0) or config.data.vocab_size
-  setup = make_setup(fit_vocab(config, size))
+  setup = provisional_setup(config)
   console.print(plan_table(setup, accounts(setup), name))
   return setup
-
-
-def to_device(batch: HostBatch, shardings: Mapping[str, Any]) -> dict[str, Any]:
-  """This host's rows as part of the global batch."""
-  return {
-    name: from_host(batch[name], sharding)
-    for name, sharding in shardings.items()
-  }
-
-
-def evaluate(
-  eval_step: Callable[[TrainState, Any], Loss],
-  state: TrainState,
-  batches: Iterable[HostBatch],
-  shardings: Mapping[str, Any],
-  n_bytes: int,
-) -> dict[str, float]:
-  """Held-out loss per token and, from its sum, bits per byte."""
-  parts = [eval_step(state, to_device(b, shardings)) for b in batches]
-  parts = jax.device_get(parts)
-  nats = sum(float(p.metrics.get("cross_entropy", p.sum)) for p in parts)
-  weight = sum(float(p.weight) for p in parts)
-  return {
-    "loss": nats / weight,
-    "bits_per_byte": nats / math.log(2) / n_bytes,
-  }
 
 
 def is_ready(array: Any) -> bool:
@@ -168,7 +98,7 @@ class Loop:
       return state
     state = self.setup.init()
     if self.config.init_from:
-      params = warm_start(self.config, self.prepared.tokenizer, self.setup)
+      params = warm_start(self.setup, self.prepared.tokenizer)
       opt_state = jax.jit(
         self.setup.optimizer.init, out_shardings=self.setup.shardings.opt_state
       )(params)
@@ -323,33 +253,6 @@ class Loop:
       out.print(prompt + sample.text, markup=False)
 
 
-def warm_start(config: Config, tokenizer: Any, setup: Setup) -> Any:
-  """The parameters of another run, on this run's mesh."""
-  source = pathlib.Path(config.init_from).expanduser()
-  check_tokenizer("of this config", tokenizer, read_run(source)["tokenizer"])
-  other, state = load_state(source)
-  params = eval_params(other.opt, state.opt_state, state.params)
-  ours = {k: v.shape for k, v in _flat(setup.specs).items()}
-  theirs = {k: v.shape for k, v in _flat(params).items()}
-  for path in sorted(ours | theirs):
-    if ours.get(path) != theirs.get(path):
-      raise UserError(
-        f"init_from={config.init_from}: parameter {path} is"
-        f" {theirs.get(path)} there and {ours.get(path)} here; use the same"
-        " model.* as that run"
-      )
-  return jax.tree.map(
-    lambda a, sharding: jax.device_put(np.asarray(a), sharding),
-    params,
-    setup.shardings.params,
-  )
-
-
-def _flat(tree: Any) -> dict[str, Any]:
-  leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-  return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
-
-
 def train(
   config: Config,
   workdir: str | pathlib.Path | None = None,
@@ -370,7 +273,7 @@ def train(
   if workdir is None:
     workdir = default_workdir(config, name)
   workdir = pathlib.Path(workdir).expanduser()
-  make_mesh(config.mesh)  # before the data: a mesh that can't be is cheap
+  provisional_setup(config)
   prepared = prepare(config.data, progress=config.log.progress)
   fitted = fit_vocab(config, prepared.tokenizer.vocab_size)
   facts = {

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from .accounting import Accounts
 from .config import Config
-from .state import Setup
+from .setup import Setup
 
 
 def _count(n: float | int) -> str:

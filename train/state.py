@@ -2,21 +2,14 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array
 
-from ..models import lm
 from ..models.context import hash32
-from ..models.param import Params, path_of
-from ..parallel.rules import Layout
-from .config import Config
-from .optimizers import make_optimizer
-from .schedules import make_schedule
+from ..models.param import Params
 
 
 @functools.partial(
@@ -37,76 +30,6 @@ class TrainState:
   params: Params
   opt_state: Any
   rng: Any  # uint32 [2]
-
-
-@dataclasses.dataclass(frozen=True)
-class Setup:
-  """What a config and a mesh make, before any array: specs and places."""
-
-  config: Config
-  layout: Layout
-  specs: Any
-  optimizer: optax.GradientTransformationExtraArgs
-  schedule: Callable[[Array], Array]
-  shardings: TrainState
-
-  @classmethod
-  def of(cls, config: Config, layout: Layout) -> "Setup":
-    specs = lm.param_specs(config.model)
-    schedule = make_schedule(config.opt, config.steps)
-    optimizer = make_optimizer(config.opt, schedule, specs)
-
-    def place(path, spec):
-      return layout.param(path_of(path), spec.shape, spec.axes)
-
-    places = jax.tree_util.tree_map_with_path(place, specs)
-    params = jax.tree.map(
-      lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype), specs
-    )
-    opt_state = jax.eval_shape(optimizer.init, params)
-    opt_places = optax.tree_utils.tree_map_params(
-      optimizer,
-      lambda _, sharding: sharding,
-      opt_state,
-      places,
-      transform_non_params=lambda _: layout.replicated(),
-    )
-    rep = layout.replicated()
-    shardings = TrainState(rep, places, opt_places, rep)
-    return cls(config, layout, specs, optimizer, schedule, shardings)
-
-  def init(self) -> TrainState:
-    """The state before the first update: the same bits on any mesh."""
-    key = jax.random.key(self.config.seed)
-    init_key, train_key = jax.random.split(key)
-    params = lm.init(self.config.model, init_key, self.shardings.params)
-    opt_state = jax.jit(
-      self.optimizer.init, out_shardings=self.shardings.opt_state
-    )(params)
-    step, rng = jax.device_put(
-      (jnp.zeros((), jnp.int32), jax.random.key_data(train_key)),
-      self.layout.replicated(),
-    )
-    return TrainState(step, params, opt_state, rng)
-
-  def abstract(self) -> TrainState:
-    """Shapes, dtypes and shardings of the state."""
-    params = jax.tree.map(
-      lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype), self.specs
-    )
-    state = TrainState(
-      jax.ShapeDtypeStruct((), jnp.int32),
-      params,
-      jax.eval_shape(self.optimizer.init, params),
-      jax.ShapeDtypeStruct((2,), jnp.uint32),
-    )
-    return jax.tree.map(
-      lambda a, sharding: jax.ShapeDtypeStruct(
-        a.shape, a.dtype, sharding=sharding
-      ),
-      state,
-      self.shardings,
-    )
 
 
 @jax.jit

@@ -15,7 +15,8 @@ from ..parallel.rules import Layout, constrain, use
 from .config import Config
 from .objectives import OBJECTIVES, Batch, Loss, Objective
 from .optimizers import eval_params
-from .state import Setup, TrainState
+from .setup import Setup
+from .state import TrainState
 
 Metrics = dict[str, Array]
 

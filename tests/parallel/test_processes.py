@@ -43,7 +43,8 @@ from ablax.configs import base
 from ablax.data.pipeline import train_batches
 from ablax.data.prepare import prepare
 from ablax.train.config import resolve
-from ablax.train.loop import make_setup, to_device
+from ablax.train.evaluate import to_device
+from ablax.train.setup import make_setup
 from ablax.train.state import fingerprints
 from ablax.train.step import batch_shardings, make_train_step
 

@@ -1,6 +1,6 @@
 """A run of seconds: 2 layers of width 32 on bytes of a made-up text."""
 
-import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -69,24 +69,20 @@ def small(overrides):
   return lambda **changes: resolve(base.get_config(), overrides(**changes))
 
 
-@pytest.fixture
-def one_device(monkeypatch):
-  """Runs that ask for no mesh see one of the eight devices."""
-  from ablax.train import loop
+@pytest.fixture(scope="module", autouse=True)
+def enough_devices():
+  """A run takes as many of the eight devices as its mesh asks for."""
+  from ablax.train import setup
 
-  make = loop.make_setup
+  make = setup.make_mesh
 
-  def on_one(config, devices=None):
+  def fitting(config, devices=None):
     import jax
 
-    return make(config, devices or jax.devices()[: _devices(config)])
+    sizes = (config.data, config.fsdp, config.tensor)
+    n = math.prod(sizes)
+    return make(config, devices or (jax.devices()[:n] if n > 0 else None))
 
-  monkeypatch.setattr(loop, "make_setup", on_one)
-
-
-def _devices(config):
-  sizes = dataclasses.asdict(config.mesh)
-  n = 1
-  for axis in ("data", "fsdp", "tensor"):
-    n *= max(sizes[axis], 1)
-  return n
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(setup, "make_mesh", fitting)
+    yield

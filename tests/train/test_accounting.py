@@ -9,7 +9,7 @@ import pytest
 from ablax.parallel.mesh import MeshConfig, make_mesh
 from ablax.parallel.rules import Layout
 from ablax.train.accounting import accounts, count_flops, saved_bytes
-from ablax.train.state import Setup
+from ablax.train.setup import Setup
 
 V = 128
 

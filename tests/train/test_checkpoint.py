@@ -13,7 +13,7 @@ from ablax.errors import UserError
 from ablax.train import checkpoint
 from ablax.train.checkpoint import Checkpoints, Damaged, check_space
 from ablax.train.config import CheckpointConfig
-from ablax.train.loop import make_setup
+from ablax.train.setup import make_setup
 from ablax.train.state import fingerprints
 
 # A read that fails leaves Orbax's other reads unawaited.

@@ -23,22 +23,13 @@ from ablax.train.state import fingerprints
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 AVERAGE = str(ROOT / "examples/plugins/average.py")
 
-pytestmark = pytest.mark.usefixtures("one_device")
-
 
 @pytest.fixture(scope="module")
 def finished(small, tmp_path_factory):
   """A finished run: its workdir, config and result."""
-  from ablax.train import loop
-
   workdir = tmp_path_factory.mktemp("runs") / "finished"
   config = small(eval__every=2, eval__prompts=("the ",), eval__sample_tokens=5)
-  with pytest.MonkeyPatch.context() as patch:
-    import jax
-
-    make = loop.make_setup
-    patch.setattr(loop, "make_setup", lambda c: make(c, jax.devices()[:1]))
-    result = train(config, workdir, name="small")
+  result = train(config, workdir, name="small")
   return workdir, config, result
 
 

@@ -16,7 +16,7 @@ from ablax.parallel.rules import Layout
 from ablax.train.config import resolve
 from ablax.train.optimizers import OPTIMIZERS, make_optimizer, match_rules
 from ablax.train.schedules import make_schedule
-from ablax.train.state import Setup
+from ablax.train.setup import Setup
 
 PROVES = ("optimizer:adamw", "optimizer:sgd")
 

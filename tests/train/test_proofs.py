@@ -7,8 +7,6 @@ import pytest
 from ablax.models.mixers import MIXERS
 from ablax.train.proofs import PROOFS, find
 
-pytestmark = pytest.mark.usefixtures("one_device")
-
 
 def outcomes(name, config, **arguments):
   checks = list(find(name)(config, **arguments))

@@ -9,7 +9,8 @@ import pytest
 
 from ablax.parallel.mesh import AXES
 from ablax.train.accounting import abstract_batch, batch_zeros
-from ablax.train.loop import make_setup, to_device
+from ablax.train.evaluate import to_device
+from ablax.train.setup import make_setup
 from ablax.train.state import fingerprints
 from ablax.train.step import (
   batch_shardings,

@@ -12,7 +12,7 @@ from ...data.prepare import prepare
 from ...models import lm
 from ...models.param import path_of
 from ..config import Config
-from ..loop import fit_vocab
+from ..setup import fit_vocab
 from ..step import BATCH, loss_and_grads, make_objective
 from . import Check
 

@@ -10,7 +10,7 @@ import numpy as np
 from ...models import lm
 from ...models.mixers import MIXERS
 from ..config import Config
-from ..loop import round_up
+from ..setup import fit_vocab
 from . import Check
 
 
@@ -47,8 +47,7 @@ def prove(config: Config, length: int = 37) -> Iterator[Check]:
   """Takes every gradient of a row of three packed documents and padding."""
   model = config.model
   if not model.vocab_size:
-    config = config.with_vocab(round_up(config.data.vocab_size))
-    model = config.model
+    model = fit_vocab(config, config.data.vocab_size).model
   T = min(length, model.max_len, model.vocab_size)
   params = lm.init(model, jax.random.key(config.seed))
   rng = np.random.default_rng(config.seed)

@@ -1,0 +1,133 @@
+"""What a config and a mesh make, before any array: specs, places, optimizer."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array
+
+from ..data.tokenizers import TOKENIZERS
+from ..errors import UserError
+from ..models import lm
+from ..models.param import path_of
+from ..parallel.mesh import make_mesh
+from ..parallel.rules import Layout
+from .config import Config
+from .optimizers import make_optimizer
+from .schedules import make_schedule
+from .state import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+  """Specs, shardings, optimizer and schedule of one experiment."""
+
+  config: Config
+  layout: Layout
+  specs: Any
+  optimizer: optax.GradientTransformationExtraArgs
+  schedule: Callable[[Array], Array]
+  shardings: TrainState
+
+  @classmethod
+  def of(cls, config: Config, layout: Layout) -> "Setup":
+    specs = lm.param_specs(config.model)
+    schedule = make_schedule(config.opt, config.steps)
+    optimizer = make_optimizer(config.opt, schedule, specs)
+
+    def place(path, spec):
+      return layout.param(path_of(path), spec.shape, spec.axes)
+
+    places = jax.tree_util.tree_map_with_path(place, specs)
+    params = jax.tree.map(
+      lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype), specs
+    )
+    opt_state = jax.eval_shape(optimizer.init, params)
+    opt_places = optax.tree_utils.tree_map_params(
+      optimizer,
+      lambda _, sharding: sharding,
+      opt_state,
+      places,
+      transform_non_params=lambda _: layout.replicated(),
+    )
+    rep = layout.replicated()
+    shardings = TrainState(rep, places, opt_places, rep)
+    return cls(config, layout, specs, optimizer, schedule, shardings)
+
+  def init(self) -> TrainState:
+    """The state before the first update: the same bits on any mesh."""
+    key = jax.random.key(self.config.seed)
+    init_key, train_key = jax.random.split(key)
+    params = lm.init(self.config.model, init_key, self.shardings.params)
+    opt_state = jax.jit(
+      self.optimizer.init, out_shardings=self.shardings.opt_state
+    )(params)
+    step, rng = jax.device_put(
+      (jnp.zeros((), jnp.int32), jax.random.key_data(train_key)),
+      self.layout.replicated(),
+    )
+    return TrainState(step, params, opt_state, rng)
+
+  def abstract(self) -> TrainState:
+    """Shapes, dtypes and shardings of the state."""
+    params = jax.tree.map(
+      lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype), self.specs
+    )
+    state = TrainState(
+      jax.ShapeDtypeStruct((), jnp.int32),
+      params,
+      jax.eval_shape(self.optimizer.init, params),
+      jax.ShapeDtypeStruct((2,), jnp.uint32),
+    )
+    return jax.tree.map(
+      lambda a, sharding: jax.ShapeDtypeStruct(
+        a.shape, a.dtype, sharding=sharding
+      ),
+      state,
+      self.shardings,
+    )
+
+
+def round_up(n: int, to: int = 64) -> int:
+  return -(-n // to) * to
+
+
+def fit_vocab(config: Config, vocab_size: int) -> Config:
+  """The config with a vocabulary that holds the tokenizer's ids."""
+  if not config.model.vocab_size:
+    return config.with_vocab(round_up(vocab_size))
+  if config.model.vocab_size < vocab_size:
+    raise UserError(
+      f"model.vocab_size={config.model.vocab_size} is less than the"
+      f" tokenizer's {vocab_size}; raise it, or 0 for the tokenizer's"
+    )
+  return config
+
+
+def make_setup(config: Config, devices=None) -> Setup:
+  """Mesh, layout and specs of a config whose vocabulary is known."""
+  mesh = make_mesh(config.mesh, devices)
+  layout = Layout.of(mesh, config.mesh.rules)
+  rows = config.data.batch_size // config.opt.accum_steps
+  if rows % layout.shards("batch"):
+    raise UserError(
+      f"data.batch_size={config.data.batch_size} in"
+      f" opt.accum_steps={config.opt.accum_steps} microbatches gives {rows}"
+      f" rows, not a multiple of the {layout.shards('batch')} devices along"
+      " the batch; raise data.batch_size"
+    )
+  return Setup.of(config, layout)
+
+
+def provisional_setup(config: Config) -> Setup:
+  """The setup before the tokenizer is there: its size as the config has it.
+
+  What can't work is refused here, before any data is read.
+  """
+  tokenizer = TOKENIZERS[config.data.tokenizer]
+  # A tokenizer of one size, like bytes, has it on its class.
+  size = getattr(tokenizer, "vocab_size", config.data.vocab_size)
+  return make_setup(fit_vocab(config, size))

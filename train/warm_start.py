@@ -1,0 +1,40 @@
+"""Starting from another run's weights: `init_from`, which is not a resume."""
+
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+
+from ..errors import UserError
+from .checkpoint import check_tokenizer, load_state, read_run
+from .optimizers import eval_params
+from .setup import Setup
+
+
+def warm_start(setup: Setup, tokenizer: Any) -> Any:
+  """The parameters of another run, on this run's mesh."""
+  config = setup.config
+  source = pathlib.Path(config.init_from).expanduser()
+  check_tokenizer("of this config", tokenizer, read_run(source)["tokenizer"])
+  other, state = load_state(source)
+  params = eval_params(other.opt, state.opt_state, state.params)
+  ours = {k: v.shape for k, v in _flat(setup.specs).items()}
+  theirs = {k: v.shape for k, v in _flat(params).items()}
+  for path in sorted(ours | theirs):
+    if ours.get(path) != theirs.get(path):
+      raise UserError(
+        f"init_from={config.init_from}: parameter {path} is"
+        f" {theirs.get(path)} there and {ours.get(path)} here; use the same"
+        " model.* as that run"
+      )
+  return jax.tree.map(
+    lambda a, sharding: jax.device_put(np.asarray(a), sharding),
+    params,
+    setup.shardings.params,
+  )
+
+
+def _flat(tree: Any) -> dict[str, Any]:
+  leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+  return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
