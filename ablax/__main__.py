@@ -1,6 +1,5 @@
 """`ablax COMMAND ...`: each command is also `python -m ablax.COMMAND`."""
 
-import errno
 import importlib
 import os
 import sys
@@ -9,7 +8,7 @@ from collections.abc import Callable
 import absl.logging
 
 from . import __version__
-from .errors import UserError, nearest
+from .errors import UserError, is_disk_full, nearest
 
 COMMANDS = {
   "train": ("ablax.train.__main__", "train a model from one config file"),
@@ -29,16 +28,30 @@ def guarded(main: Callable[[list[str]], int | None], argv: list[str]) -> int:
     sys.stdout.flush()
     return code
   except (UserError, NotImplementedError) as error:
+    if not str(error):
+      raise
     print(f"error: {error}", file=sys.stderr)
     return 2
   except BrokenPipeError:  # `ablax catalog | head`
     # What is still buffered goes nowhere: Python flushes it at the end.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
-  except OSError as error:
-    if error.errno != errno.ENOSPC:
+  except (
+    FileExistsError,
+    NotADirectoryError,
+    IsADirectoryError,
+    PermissionError,
+  ) as error:
+    print(
+      f"error: {error.filename}: {error.strerror}; choose another place",
+      file=sys.stderr,
+    )
+    return 2
+  except (OSError, RuntimeError, ValueError) as error:
+    if not is_disk_full(error):
       raise
-    where = f" ({error.filename})" if error.filename else ""
+    name = getattr(error, "filename", None)
+    where = f" ({name})" if name else ""
     print(
       f"error: the disk is full{where}; what was saved before is intact:"
       " free some space and run the same command again",

@@ -1,11 +1,24 @@
 """The one exception that means: the user can fix this. Commands exit with 2."""
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
 class UserError(ValueError):
   """One line that names the key, the value, the rule and the fix."""
+
+
+def is_disk_full(error: BaseException) -> bool:
+  """Whether it, or what it came from, says that a disk has no space left."""
+  seen: BaseException | None = error
+  while seen is not None:
+    if getattr(seen, "errno", None) == errno.ENOSPC or any(
+      sign in str(seen) for sign in ("No space left", "ENOSPC")
+    ):
+      return True
+    seen = seen.__cause__ or seen.__context__
+  return False
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

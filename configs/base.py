@@ -10,7 +10,8 @@ A config file is a function of values:
       return config
 
 `<namespace>.opts.<entry>.<option>` holds what only one registry entry knows,
-as in `config.model.opts.rope = {"theta": 5e5}`; an entry's file lists them.
+as in `config.model.opts.rope = {"rope_theta": 5e5}`; the entry's file lists
+them.
 """
 
 from ml_collections import ConfigDict
@@ -48,7 +49,7 @@ def get_config() -> ConfigDict:
   m.compute_dtype = "float32"  # float32 | bfloat16
   m.remat = "dots"  # none | dots | no_batch_dots | full; models/block.py
   m.scan_unroll = 1  # layer groups per iteration of the layer loop
-  m.implementation = "auto"  # of kernels: auto | reference | xla | pallas
+  m.implementation = "auto"  # of kernels: auto, or one of kernels/dispatch.py
   m.opts = ConfigDict()
 
   o = c.opt = ConfigDict()

@@ -94,6 +94,10 @@ def tokenizer_folder(config: DataConfig, corpus: Corpus) -> pathlib.Path:
   """Returns where the cache has, or will have, the config's tokenizer."""
   key = _hash(
     config.tokenizer,
+    # A plugin's tokenizer may change from one day to the next.
+    pathlib.Path(str(TOKENIZERS.module(config.tokenizer).__file__)).read_text(
+      encoding="utf-8"
+    ),
     repr(_tokenizer_options(config)),
     config.vocab_size,
     config.tokenizer_bytes,

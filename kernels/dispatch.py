@@ -49,8 +49,8 @@ def dispatch(op: str, implementation: str = "auto") -> Callable[..., Any]:
     implementation = auto.get(jax.default_backend(), auto["*"])
   if implementation not in OPS[op]:
     raise NotImplementedError(
-      f"{op} has no implementation {implementation!r}; it has"
-      f" {', '.join(OPS[op])}"
+      f"model.implementation={implementation!r}: {op} has no such"
+      f" implementation; it has {', '.join(OPS[op])}, and 'auto' chooses"
     )
   file, function = OPS[op][implementation].split(":")
   module = importlib.import_module(f"{__package__}.{file}")

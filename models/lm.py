@@ -127,7 +127,9 @@ class Decoder(nn.Module):
       ("vocab", "embed"),
       c.param_dtype,
     )
-    x_BTD = table_VD.astype(c.compute_dtype)[tokens_BT]
+    # Looked up, then cast: the gradient of a lookup adds up every use of a
+    # token, and in bf16 a frequent one stops growing.
+    x_BTD = table_VD[tokens_BT].astype(c.compute_dtype)
     x_BTD = POSITIONS[c.position](c, name="position").embed(x_BTD, positions_BT)
     x_BTD = constrain(x_BTD, "batch", "seq", "embed")
     x_BTD = dropout(x_BTD, c.dropout, ctx, site=0)

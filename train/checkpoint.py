@@ -8,17 +8,18 @@ so `info` holds a hash of every leaf, and restoring compares them.
 """
 
 import errno
-import json
+import itertools
 import pathlib
 import shutil
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
-from ..errors import UserError
+from ..errors import UserError, is_disk_full
 from ..models.param import Params
 from ..parallel.mesh import make_mesh
 from ..parallel.rules import Layout
@@ -26,6 +27,7 @@ from .config import CheckpointConfig, Config, from_dict
 from .optimizers import eval_params
 from .setup import Setup
 from .state import TrainState, fingerprints
+from .workdir import read_run
 
 
 class Damaged(Exception):
@@ -89,7 +91,8 @@ class Checkpoints:
         force=True,
       )
     except Exception as error:
-      _raise_disk_full(error, self.folder)
+      if is_disk_full(error):
+        raise _disk_full(self.folder) from error
       raise
 
   def wait(self) -> None:
@@ -97,7 +100,8 @@ class Checkpoints:
     try:
       self._manager.wait_until_finished()
     except Exception as error:
-      _raise_disk_full(error, self.folder)
+      if is_disk_full(error):
+        raise _disk_full(self.folder) from error
       raise
 
   def close(self) -> None:
@@ -121,8 +125,11 @@ class Checkpoints:
       )
       state, info = read["state"], read["info"]
     except Exception as error:
-      reason = str(error).strip().splitlines() or [type(error).__name__]
-      raise Damaged(f"{self.folder / str(step)}: {reason[0][:200]}") from error
+      trouble = isinstance(error, OSError | MemoryError)
+      if trouble and not isinstance(error, FileNotFoundError):
+        raise  # of the machine: it says nothing of the checkpoint
+      line = _first_line(error)
+      raise Damaged(f"{self.folder / str(step)}: {line}") from error
     if info is None or "fingerprints" not in info:
       raise Damaged(f"{self.folder / str(step)}: its info is missing")
     now = fingerprints(state)
@@ -135,48 +142,78 @@ class Checkpoints:
       )
     return state, info
 
-  def restore_latest(
-    self, abstract: TrainState, warn
-  ) -> tuple[TrainState, dict[str, Any]] | None:
-    """Reads the latest step that is whole; None where there is none.
+  def restore_whole(
+    self, abstract: TrainState
+  ) -> tuple[TrainState, dict[str, Any], dict[int, Damaged]] | None:
+    """Reads the latest step that is whole; None where there is no step.
 
-    A damaged one is named through `warn` and moved to WORKDIR/damaged.
+    Returns:
+      The state, its info, and what is wrong with each step after it.
+
+    Raises:
+      UserError: there are steps, and none is whole.
     """
+    damaged: dict[int, Damaged] = {}
     for step in reversed(self.steps()):
       try:
-        return self.restore(step, abstract)
+        return *self.restore(step, abstract), damaged
       except Damaged as damage:
-        target = self.workdir / "damaged" / str(step)
-        target.parent.mkdir(exist_ok=True)
-        n = 0
-        while target.exists():
-          n += 1
-          target = target.with_name(f"{step}.{n}")
-        self._manager.close()
-        shutil.move(self.folder / str(step), target)
-        self._manager = self._open()
-        warn(
-          f"damaged checkpoint {damage}; it is kept as {target}, and the one"
-          " before it is used"
-        )
+        damaged[step] = damage
+    if damaged:
+      raise UserError(
+        f"no checkpoint of {self.workdir} can be read (damaged checkpoint"
+        f" {next(iter(damaged.values()))}); they are left as they are: begin"
+        " again in another --workdir, or use the code that wrote them"
+      )
     return None
 
+  def restore_latest(
+    self, abstract: TrainState, warn: Callable[[str], None]
+  ) -> tuple[TrainState, dict[str, Any]] | None:
+    """Reads the latest step that is whole, to go on from it.
 
-def _raise_disk_full(error: BaseException, folder: pathlib.Path) -> None:
-  seen: BaseException | None = error
-  while seen is not None:
-    if getattr(seen, "errno", None) == errno.ENOSPC or any(
-      sign in str(seen) for sign in ("No space left", "ENOSPC")
-    ):
-      raise OSError(errno.ENOSPC, "No space left", str(folder)) from error
-    seen = seen.__cause__ or seen.__context__
+    Damaged ones after it are named through `warn` and moved to
+    WORKDIR/damaged, since their steps will be saved again.
+    """
+    found = self.restore_whole(abstract)
+    if found is None:
+      return None
+    state, info, damaged = found
+    for step, damage in damaged.items():
+      target = _free_name(self.workdir / "damaged" / str(step))
+      target.parent.mkdir(exist_ok=True)
+      self._manager.close()
+      shutil.move(self.folder / str(step), target)
+      self._manager = self._open()
+      warn(
+        f"damaged checkpoint {damage}; it is kept as {target}, and the one"
+        " before it is used"
+      )
+    return state, info
+
+
+def _free_name(path: pathlib.Path) -> pathlib.Path:
+  names = itertools.chain(
+    [path], (path.with_suffix(f".{n}") for n in itertools.count(1))
+  )
+  return next(name for name in names if not name.exists())
+
+
+def _first_line(error: BaseException) -> str:
+  lines = str(error).strip().splitlines() or [type(error).__name__]
+  return lines[0][:200]
+
+
+def _disk_full(folder: pathlib.Path) -> OSError:
+  return OSError(errno.ENOSPC, "No space left", str(folder))
 
 
 def check_space(workdir: pathlib.Path, abstract: TrainState, keep: int) -> None:
   """Raises UserError where the disk can't hold the checkpoints to keep."""
   one = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(abstract))
-  # The best one, the one being written, and the logs.
-  need = (keep + 2) * one
+  # Besides the kept ones: the best one, and the one being written.
+  there = len(list((workdir / "checkpoints").glob("[0-9]*")))
+  need = max(keep + 2 - there, 1) * one
   free = shutil.disk_usage(workdir).free
   if free < need:
     raise UserError(
@@ -184,17 +221,6 @@ def check_space(workdir: pathlib.Path, abstract: TrainState, keep: int) -> None:
       f" needs {need / 1e6:,.0f} MB; free some space, lower checkpoint.keep,"
       " or choose another --workdir"
     )
-
-
-def read_run(workdir: pathlib.Path) -> dict[str, Any]:
-  """The `config.json` of a workdir: config, hash, code, data, vocab_size."""
-  file = workdir / "config.json"
-  if not file.is_file():
-    raise UserError(
-      f"{workdir} holds no run (no config.json); train one with: ablax train"
-      f" --config=configs/lm/tiny.py --workdir={workdir}"
-    )
-  return json.loads(file.read_text(encoding="utf-8"))
 
 
 def load_state(
@@ -217,22 +243,29 @@ def load_state(
   steps = checkpoints.steps()
   if not steps:
     raise UserError(f"{workdir} has no checkpoint yet; let it train on")
-  if step is None:
-    step = steps[-1]
-  if step not in steps:
+  if step is not None and step not in steps:
     raise UserError(
       f"{workdir} has no checkpoint of step {step}; it has"
       f" {', '.join(map(str, steps))}"
     )
   try:
-    state, _ = checkpoints.restore(step, setup.abstract())
+    if step is not None:
+      return config, checkpoints.restore(step, setup.abstract())[0]
+    found = checkpoints.restore_whole(setup.abstract())
+    assert found is not None, "there are steps"
+    for damage in found[2].values():
+      print(
+        f"warning: damaged checkpoint {damage}; the one before it is used",
+        file=sys.stderr,
+      )
+    return config, found[0]
   except Damaged as damage:
+    others = ", ".join(str(s) for s in steps if s != step) or "no other"
     raise UserError(
-      f"damaged checkpoint {damage}; there is: {', '.join(map(str, steps))}"
+      f"damaged checkpoint {damage}; there is: {others}"
     ) from damage
   finally:
     checkpoints.close()
-  return config, state
 
 
 def load_model(

@@ -119,6 +119,8 @@ class Config:
   def __post_init__(self):
     if self.steps < 1:
       raise UserError(f"steps={self.steps} must be at least 1")
+    if self.seed < 0:
+      raise UserError(f"seed={self.seed} must be 0 or positive")
     if self.model.max_len < self.data.seq_len:
       raise UserError(
         f"data.seq_len={self.data.seq_len} is longer than the context"
@@ -151,6 +153,7 @@ class Config:
     A plugin counts by its text, not by its path.
     """
     same = {k: v for k, v in self.as_dict().items() if k not in HOW}
+    same["data"].pop("prefetch")
     same["plugins"] = [
       pathlib.Path(path).read_text(encoding="utf-8") for path in self.plugins
     ]
@@ -159,7 +162,7 @@ class Config:
 
 
 # Namespaces that say how a run is carried out; a resumed run may change them.
-HOW = ("mesh", "checkpoint", "log")
+HOW = ("mesh", "eval", "checkpoint", "log")
 
 NAMESPACES: dict[str, type] = {
   "model": ModelConfig,

@@ -21,7 +21,7 @@ class Logs:
     partial.replace(self._file)
     self._stream = self._file.open("a", encoding="utf-8")
     self._events = SummaryWriter(
-      str(workdir / "tensorboard"), purge_step=step + 1 if step else None
+      str(workdir / "tensorboard"), purge_step=step + 1
     )
 
   def write(self, step: int, metrics: Mapping[str, Any]) -> None:
@@ -31,6 +31,10 @@ class Logs:
     for name, value in metrics.items():
       if isinstance(value, int | float):
         self._events.add_scalar(name, value, step)
+
+  def flush(self) -> None:
+    """Writes TensorBoard's buffer out, so that a kill cannot lose it."""
+    self._events.flush()
 
   def close(self) -> None:
     self._stream.close()

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import pathlib
 import time
 import zlib
@@ -20,7 +21,7 @@ from .checkpoint import Checkpoints, check_space
 from .config import Config
 from .evaluate import HostBatch, evaluate, to_device
 from .guard import LossWatch, StopSignal
-from .logs import Logs, plot_loss
+from .logs import Logs, plot_loss, read_metrics
 from .optimizers import eval_params
 from .peak import machine_peak
 from .report import Bar, make_console, plan_table
@@ -28,7 +29,7 @@ from .setup import Setup, fit_vocab, make_setup, provisional_setup
 from .state import TrainState
 from .step import Metrics, batch_shardings, make_eval_step, make_train_step
 from .warm_start import warm_start
-from .workdir import claim, default_workdir
+from .workdir import claim, default_workdir, keep_tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +54,36 @@ def is_ready(array: Any) -> bool:
   return array.is_ready()
 
 
+class Meter:
+  """Speed, and waiting for input, since the last line of the log."""
+
+  def __init__(self, setup: Setup, step: int, tokens: int):
+    config = setup.config
+    self.tokens = tokens  # trained on since the beginning of the run
+    self._rows = config.data.batch_size * config.data.seq_len
+    self._flops = accounts(setup).train_flops
+    self._peak = machine_peak(config.model.compute_dtype)
+    self.restart(step)
+
+  def restart(self, step: int) -> None:
+    self._since, self._clock = step, time.perf_counter()
+    self.waited, self.stalls = 0.0, 0
+
+  def rates(self, step: int) -> dict[str, float | int]:
+    """What is logged at `step`; slots of padding count as tokens/s."""
+    steps = step - self._since
+    speed = steps * self._rows / (time.perf_counter() - self._clock)
+    rates = {
+      "tokens": self.tokens,
+      "tokens_per_s": speed,
+      "peak_fraction": speed * self._flops / self._peak,
+      "input_wait_s": self.waited / steps,
+      "input_stalls": self.stalls,
+    }
+    self.restart(step)
+    return rates
+
+
 class Loop:
   """One run: owns the workdir, the state and the data's place."""
 
@@ -70,128 +101,114 @@ class Loop:
     self.config = config = setup.config
     self.shardings = batch_shardings(self.setup.layout)
     check_space(workdir, self.setup.abstract(), config.checkpoint.keep)
-    if not (workdir / "tokenizer").is_dir():
-      prepared.tokenizer.save(workdir / "tokenizer")
+    keep_tokenizer(workdir, prepared.tokenizer)
     self.checkpoints = Checkpoints(workdir, config.checkpoint)
-    shard = {"shard": jax.process_index(), "n_shards": jax.process_count()}
-    self._shard = shard
-    self.batches = train_batches(prepared, config.data, **shard)
-    self.state = self._first_state()
+    self.batches = train_batches(prepared, config.data)
+    self.state, tokens = self._first_state()
     self.step = int(self.state.step)
+    self.heldout, self._evaluated = self._heldout_here()
+    self._best = math.inf
+    self._last_saved = max(self.checkpoints.steps(), default=None)
+    self.meter = Meter(setup, self.step, tokens)
     self.logs = Logs(workdir, self.step)
     self.watch = LossWatch(workdir, config.log.spike, self._good_checkpoint)
     self.train_step = make_train_step(self.setup)
     self.eval_step = make_eval_step(self.setup)
-    self.heldout: dict[str, float] = {}
-    self._evaluated: int | None = None
-    self._last_saved = max(self.checkpoints.steps(), default=None)
 
   def warn(self, text: str) -> None:
     self.console.print(f"warning: {text}", style="yellow", markup=False)
 
-  def _first_state(self) -> TrainState:
+  def _first_state(self) -> tuple[TrainState, int]:
+    """The state to go on from, and the tokens that it has seen."""
     restored = self.checkpoints.restore_latest(self.setup.abstract(), self.warn)
     if restored is not None:
       state, info = restored
       self.batches.restore(info["data"])
       self.console.print(f"resuming {self.workdir} at step {int(state.step)}")
-      return state
+      return state, info["tokens"]
     state = self.setup.init()
-    if self.config.init_from:
+    if source := self.config.init_from:
       params = warm_start(self.setup, self.prepared.tokenizer)
-      opt_state = jax.jit(
-        self.setup.optimizer.init, out_shardings=self.setup.shardings.opt_state
-      )(params)
+      opt_state = self.setup.init_opt_state(params)
       state = dataclasses.replace(state, params=params, opt_state=opt_state)
-      self.console.print(
-        f"starting from the weights of {self.config.init_from}"
-      )
-    return state
+      self.console.print(f"starting from the weights of {source}")
+    return state, 0
 
-  def run(self) -> Result:
-    config, tokens = self.config, 0
-    shape = accounts(self.setup)
-    peak = machine_peak(config.model.compute_dtype)
-    rows = config.data.batch_size * config.data.seq_len
+  def _heldout_here(self) -> tuple[dict[str, float], int | None]:
+    """What the log has of an evaluation of this very state."""
+    prefix = "heldout/"
+    for line in read_metrics(self.workdir):
+      if line["step"] == self.step and f"{prefix}loss" in line:
+        values = {k: v for k, v in line.items() if k.startswith(prefix)}
+        return {k.removeprefix(prefix): v for k, v in values.items()}, self.step
+    return {}, None
+
+  def run(self, stop: StopSignal) -> Result:
+    """Trains to the end, or until `stop` has received a signal."""
+    config = self.config
     pending: tuple[int, Metrics, HostBatch] | None = None
-    waited, stalls, since = 0.0, 0, self.step
-    clock = time.perf_counter()
-
-    with StopSignal() as stop, Bar(self.console, config, self.step) as bar:
-
-      def read(done: tuple[int, Metrics, HostBatch]) -> None:
-        """Waits for an update's metrics and passes them on."""
-        nonlocal tokens, waited, stalls, since, clock
-        step, device_metrics, batch = done
-        metrics = {k: float(v) for k, v in device_metrics.items()}
-        warning = self.watch.check(
-          step, metrics["loss"], metrics["grad_norm"], batch
-        )
-        if warning:
-          self.warn(warning)
-        tokens += int(metrics["weight"])
-        if step % config.log.every and step != config.steps:
-          return
-        now = time.perf_counter()
-        seconds, steps = now - clock, step - since
-        speed = steps * rows / seconds
-        fraction = speed * shape.train_flops / peak
-        self.logs.write(
-          step,
-          metrics
-          | {
-            "tokens": tokens,
-            "tokens_per_s": speed,
-            "peak_fraction": fraction,
-            "input_wait_s": waited / steps,
-            "input_stalls": stalls,
-            "batch": f"{zlib.crc32(batch['row'].tobytes()):08x}",
-          },
-        )
-        bar.update(step, self.watch.mean, speed, fraction)
-        waited, stalls, since, clock = 0.0, 0, step, now
-
+    with Bar(self.console, config, self.step) as bar:
       while self.step < config.steps and not stop.received:
         start = time.perf_counter()
         batch = next(self.batches)
         on_device = to_device(batch, self.shardings)
-        waited += time.perf_counter() - start
-        # With the last update done already, the device has been waiting.
-        stalls += pending is not None and is_ready(pending[1]["loss"])
+        self.meter.waited += time.perf_counter() - start
+        if pending is not None:
+          # With the last update done already, the device has been waiting.
+          self.meter.stalls += is_ready(pending[1]["loss"])
         self.state, metrics = self.train_step(self.state, on_device)
         self.step += 1
         if pending is not None:
-          read(pending)
+          self._read(*pending, bar)
         pending = (self.step, metrics, batch)
-        if self._due(config.eval.every) or self._due(config.checkpoint.every):
+        due = [self._due(config.eval.every), self._due(config.checkpoint.every)]
+        if any(due):
           # Nothing unchecked is evaluated or saved.
-          read(pending)
+          self._read(*pending, bar)
           pending = None
-          if self._due(config.eval.every):
-            self.evaluate()
-          if self._due(config.checkpoint.every):
+          better = due[0] and self.evaluate()
+          if due[1] or better:
             self.save()
-          clock, since = time.perf_counter(), self.step
+          self.meter.restart(self.step)
       if pending is not None:
-        read(pending)
-    if stop.received and self.step < config.steps:
+        self._read(*pending, bar)
+    if self.step < config.steps:
       self.save()
       return Result(self.workdir, self.step, self.heldout, stop.received)
-    self.evaluate()
+    if self._evaluated != self.step:
+      self.evaluate()
     self.save()
     return Result(self.workdir, self.step, self.heldout)
+
+  def _read(
+    self, step: int, on_device: Metrics, batch: HostBatch, bar: Bar
+  ) -> None:
+    """Waits for an update's metrics, checks them and passes them on."""
+    metrics = {name: float(value) for name, value in on_device.items()}
+    loss, norm = metrics["loss"], metrics["grad_norm"]
+    if warning := self.watch.check(step, loss, norm, batch):
+      self.warn(warning)
+    self.meter.tokens += int(metrics["weight"])
+    if step % self.config.log.every and step != self.config.steps:
+      return
+    metrics |= self.meter.rates(step)
+    rows = f"{zlib.crc32(batch['row'].tobytes()):08x}"
+    self.logs.write(step, {**metrics, "batch": rows})
+    bar.update(
+      step, self.watch.mean, metrics["tokens_per_s"], metrics["peak_fraction"]
+    )
 
   def _due(self, every: int) -> bool:
     return (
       bool(every) and self.step % every == 0 and (self.step < self.config.steps)
     )
 
-  def evaluate(self) -> None:
-    batches = heldout_batches(self.prepared, self.config.data, **self._shard)
+  def evaluate(self) -> bool:
+    """Evaluates on the held-out text; returns whether it is the best yet."""
     self.heldout = evaluate(
       self.eval_step,
       self.state,
-      batches,
+      heldout_batches(self.prepared, self.config.data),
       self.shardings,
       self.prepared.heldout_bytes,
     )
@@ -199,14 +216,22 @@ class Loop:
     self.logs.write(
       self.step, {f"heldout/{k}": v for k, v in self.heldout.items()}
     )
+    value = self.heldout[self.config.checkpoint.best]
+    better, self._best = value < self._best, min(value, self._best)
+    return better
 
   def save(self) -> None:
-    """Saves the state with the data's place; the best one by its metric."""
+    """Saves the state with the data's place and, if known, its metrics."""
     if self._last_saved == self.step:
       return
-    info = {"data": self.batches.state(), "hash": self.config.hash}
+    info = {
+      "data": self.batches.state(),
+      "tokens": self.meter.tokens,
+      "hash": self.config.hash,
+    }
     metrics = self.heldout if self._evaluated == self.step else None
     self.checkpoints.save(self.step, self.state, info, metrics)
+    self.logs.flush()
     self._last_saved = self.step
 
   def _good_checkpoint(self) -> int | None:
@@ -218,6 +243,7 @@ class Loop:
     self.checkpoints.wait()
     self.checkpoints.close()
     self.logs.close()
+    self.batches.close()
 
   def finish(self) -> None:
     """Draws the figure, prints the comparison and continues the prompts."""
@@ -273,6 +299,11 @@ def train(
   if workdir is None:
     workdir = default_workdir(config, name)
   workdir = pathlib.Path(workdir).expanduser()
+  if jax.process_count() > 1:
+    raise UserError(
+      f"jax runs {jax.process_count()} processes; ablax train is for one host"
+      " with any number of devices so far"
+    )
   provisional_setup(config)
   prepared = prepare(config.data, progress=config.log.progress)
   fitted = fit_vocab(config, prepared.tokenizer.vocab_size)
@@ -284,9 +315,9 @@ def train(
   setup = make_setup(fitted)
   claim(workdir, config, facts, console.print)
   loop = Loop(setup, workdir, prepared, console)
-  with contextlib.closing(loop):
-    console.print(plan_table(loop.setup, accounts(loop.setup), name))
-    result = loop.run()
+  with StopSignal() as stop, contextlib.closing(loop):
+    console.print(plan_table(setup, accounts(setup), name))
+    result = loop.run(stop)
   if result.stopped:
     console.print(
       f"{result.stopped}: saved step {result.step} in {workdir}; run the same"

@@ -86,6 +86,7 @@ class Bar:
   def __init__(self, console: Console, config: Config, start: int):
     self._console = console
     self._total = config.steps
+    self._tokens = config.data.batch_size * config.data.seq_len
     self._shown = config.log.progress
     self._bar = None
     self._next_line = time.monotonic()
@@ -120,8 +121,8 @@ class Bar:
     if self._bar:
       self._bar.update(self._task, completed=step, text=text)
     elif self._shown and time.monotonic() >= self._next_line:
-      left = (self._total - step) * tokens_per_s and text
-      print(f"step {step}/{self._total}  {left or text}", flush=True)
+      left = (self._total - step) * self._tokens / tokens_per_s
+      print(f"step {step}/{self._total}  {text}  {left:.0f} s left", flush=True)
       self._next_line = time.monotonic() + 10
 
 

@@ -12,13 +12,13 @@ from jaxtyping import Array
 from ..data.tokenizers import TOKENIZERS
 from ..errors import UserError
 from ..models import lm
-from ..models.param import path_of
+from ..models.param import Params, path_of
 from ..parallel.mesh import make_mesh
 from ..parallel.rules import Layout
 from .config import Config
 from .optimizers import make_optimizer
 from .schedules import make_schedule
-from .state import TrainState
+from .state import TrainState, in_float32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,10 +42,7 @@ class Setup:
       return layout.param(path_of(path), spec.shape, spec.axes)
 
     places = jax.tree_util.tree_map_with_path(place, specs)
-    params = jax.tree.map(
-      lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype), specs
-    )
-    opt_state = jax.eval_shape(optimizer.init, params)
+    opt_state = jax.eval_shape(optimizer.init, _structs(specs, jnp.float32))
     opt_places = optax.tree_utils.tree_map_params(
       optimizer,
       lambda _, sharding: sharding,
@@ -62,24 +59,26 @@ class Setup:
     key = jax.random.key(self.config.seed)
     init_key, train_key = jax.random.split(key)
     params = lm.init(self.config.model, init_key, self.shardings.params)
-    opt_state = jax.jit(
-      self.optimizer.init, out_shardings=self.shardings.opt_state
-    )(params)
     step, rng = jax.device_put(
       (jnp.zeros((), jnp.int32), jax.random.key_data(train_key)),
       self.layout.replicated(),
     )
-    return TrainState(step, params, opt_state, rng)
+    return TrainState(step, params, self.init_opt_state(params), rng)
+
+  def init_opt_state(self, params: Params) -> Any:
+    """The optimizer's state before the first update: fp32 always."""
+    init = jax.jit(
+      lambda params: self.optimizer.init(in_float32(params)),
+      out_shardings=self.shardings.opt_state,
+    )
+    return init(params)
 
   def abstract(self) -> TrainState:
     """Shapes, dtypes and shardings of the state."""
-    params = jax.tree.map(
-      lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype), self.specs
-    )
     state = TrainState(
       jax.ShapeDtypeStruct((), jnp.int32),
-      params,
-      jax.eval_shape(self.optimizer.init, params),
+      _structs(self.specs),
+      jax.eval_shape(self.optimizer.init, _structs(self.specs, jnp.float32)),
       jax.ShapeDtypeStruct((2,), jnp.uint32),
     )
     return jax.tree.map(
@@ -89,6 +88,12 @@ class Setup:
       state,
       self.shardings,
     )
+
+
+def _structs(specs: Any, dtype: Any = None) -> Any:
+  return jax.tree.map(
+    lambda s: jax.ShapeDtypeStruct(s.shape, dtype or s.dtype), specs
+  )
 
 
 def round_up(n: int, to: int = 64) -> int:

@@ -32,6 +32,11 @@ class TrainState:
   rng: Any  # uint32 [2]
 
 
+def in_float32(params: Params) -> Params:
+  """The parameters as the optimizer sees them, whatever they are kept in."""
+  return jax.tree.map(lambda p: p.astype(jnp.float32), params)
+
+
 @jax.jit
 def _hash_leaf(a: Array) -> Array:
   words = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[a.dtype.itemsize]

@@ -16,7 +16,7 @@ from .config import Config
 from .objectives import OBJECTIVES, Batch, Loss, Objective
 from .optimizers import eval_params
 from .setup import Setup
-from .state import TrainState
+from .state import TrainState, in_float32
 
 Metrics = dict[str, Array]
 
@@ -63,7 +63,7 @@ def loss_and_grads(
   key: Array,
   accum_steps: int = 1,
 ) -> tuple[Loss, Params]:
-  """The batch's summed loss, and the gradient of sum / weight.
+  """The batch's summed loss, and the gradient of sum / weight, in fp32.
 
   Microbatches add up sums and weights, and one division ends it: unequal
   token counts weigh as in one big batch.
@@ -83,18 +83,19 @@ def loss_and_grads(
         lambda a: constrain(a, "batch", *(None,) * (a.ndim - 1)), batch
       )
       grads, loss = grad_fn(params, batch)
+      # `total` is fp32, and so is the sum.
       return jax.tree.map(jnp.add, total, (grads, loss)), None
 
     pieces = microbatches(batch, accum_steps)
     first = jax.tree.map(lambda a: a[0], pieces)
     zero = jax.tree.map(
-      lambda a: jnp.zeros(a.shape, a.dtype),
+      lambda a: jnp.zeros(a.shape, jnp.float32),
       jax.eval_shape(grad_fn, params, first),
     )
     (grads, loss), _ = jax.lax.scan(add, zero, pieces)
   # A batch of padding alone has weight 0, and no gradient.
   scale = 1 / jnp.maximum(loss.weight, 1e-8)
-  return loss, jax.tree.map(lambda g: g * scale, grads)
+  return loss, jax.tree.map(lambda g: g.astype(jnp.float32) * scale, grads)
 
 
 def _means(loss: Loss) -> Metrics:
@@ -122,9 +123,11 @@ def make_train_step(
         clip = jnp.minimum(1.0, config.opt.clip_norm / (norm + 1e-9))
         grads = jax.tree.map(lambda g: g * clip, grads)
       updates, opt_state = setup.optimizer.update(
-        grads, state.opt_state, state.params, count=state.step
+        grads, state.opt_state, in_float32(state.params), count=state.step
       )
-      params = jax.tree.map(jnp.add, state.params, updates)
+      params = jax.tree.map(
+        lambda p, u: (p + u).astype(p.dtype), state.params, updates
+      )
     metrics = _means(loss) | {
       "grad_norm": norm,
       "lr": jnp.asarray(setup.schedule(state.step), jnp.float32),

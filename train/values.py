@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -140,7 +141,9 @@ def _parse(text: str, like: Any, wrong: Callable[[], UserError]) -> Any:
   except (ValueError, SyntaxError):
     value = text
   if isinstance(like, tuple):
-    if value == text:  # a,b is short for ("a", "b")
+    if value == text and re.search(r"[\s()]", text):
+      return (text,)
+    if value == text:  # a,b is short for ("a", "b"), where no text has a comma
       return tuple(part for part in text.split(",") if part)
     return value if isinstance(value, tuple | list) else (value,)
   if isinstance(value, str):

@@ -7,9 +7,11 @@ import jax
 import numpy as np
 
 from ..errors import UserError
-from .checkpoint import check_tokenizer, load_state, read_run
+from ..models.param import path_of
+from .checkpoint import check_tokenizer, load_state
 from .optimizers import eval_params
 from .setup import Setup
+from .workdir import read_run
 
 
 def warm_start(setup: Setup, tokenizer: Any) -> Any:
@@ -29,12 +31,15 @@ def warm_start(setup: Setup, tokenizer: Any) -> Any:
         " model.* as that run"
       )
   return jax.tree.map(
-    lambda a, sharding: jax.device_put(np.asarray(a), sharding),
+    lambda a, spec, sharding: jax.device_put(
+      np.asarray(a, spec.dtype), sharding
+    ),
     params,
+    setup.specs,
     setup.shardings.params,
   )
 
 
 def _flat(tree: Any) -> dict[str, Any]:
   leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-  return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+  return {path_of(path): leaf for path, leaf in leaves}

@@ -3,8 +3,9 @@
 import json
 import pathlib
 import platform
+import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from typing import Any
 
@@ -49,8 +50,28 @@ def differences(
   return found
 
 
+def read_run(workdir: pathlib.Path) -> dict[str, Any]:
+  """The `config.json` of a run: config, hash, code, data, vocab_size."""
+  file = workdir / "config.json"
+  if not file.is_file():
+    raise UserError(
+      f"{workdir} holds no run (no config.json); train one with: ablax train"
+      f" --config=configs/lm/tiny.py --workdir={workdir}"
+    )
+  try:
+    run = json.loads(file.read_text(encoding="utf-8"))
+    if {"config", "hash", "code", "vocab_size", "tokenizer"} <= run.keys():
+      return run
+  except (ValueError, AttributeError):
+    pass
+  raise UserError(f"{file} is not a run of ablax's; choose another folder")
+
+
 def claim(
-  workdir: pathlib.Path, config: Config, facts: Mapping[str, Any], warn
+  workdir: pathlib.Path,
+  config: Config,
+  facts: Mapping[str, Any],
+  warn: Callable[[str], None],
 ) -> None:
   """Makes the folder this run's, or finds that it is already.
 
@@ -69,7 +90,7 @@ def claim(
     **facts,
   }
   if file.is_file():
-    old = json.loads(file.read_text(encoding="utf-8"))
+    old = read_run(workdir)
     if old["hash"] != config.hash:
       ours = json.loads(json.dumps(config.as_dict()))
       drop = lambda c: {k: v for k, v in c.items() if k not in HOW}  # noqa: E731
@@ -96,3 +117,14 @@ def claim(
   partial = file.with_suffix(".tmp")
   partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
   partial.replace(file)
+
+
+def keep_tokenizer(workdir: pathlib.Path, tokenizer: Any) -> None:
+  """Puts the tokenizer beside the run: whole, or not at all."""
+  folder = workdir / "tokenizer"
+  if not folder.is_dir():
+    partial = workdir / "tokenizer.tmp"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    tokenizer.save(partial)
+    partial.rename(folder)

@@ -23,7 +23,12 @@ def linear_cross_entropy(
 ) -> tuple[Float[Array, ""], Sums]:
   """Sum of weights * (cross-entropy + z_loss * log(Z)^2), in nats."""
   del chunk
-  logits = jnp.einsum("BTD,VD->BTV", x_BTD, w_VD).astype(jnp.float32)
+  logits = jnp.einsum(
+    "BTD,VD->BTV",
+    x_BTD,
+    w_VD.astype(x_BTD.dtype),
+    preferred_element_type=jnp.float32,
+  )
   if soft_cap:
     logits = soft_cap * jnp.tanh(logits / soft_cap)
   log_z_BT = jax.nn.logsumexp(logits, axis=-1)

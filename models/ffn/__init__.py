@@ -40,7 +40,7 @@ class FFN(nn.Module):
   def __call__(
     self, x_BTD: Float[Array, "B T D"], ctx: Context
   ) -> Float[Array, "B T D"]:
-    raise NotImplementedError
+    raise NotImplementedError(f"{type(self).__name__} must define __call__")
 
 
 FFNS = Registry(

@@ -36,17 +36,21 @@ class Mixer(nn.Module):
     self, x_BTD: Float[Array, "B T D"], ctx: Context, state: State | None = None
   ) -> tuple[Float[Array, "B T D"], State | None]:
     """Mixes a chunk of any length >= 1, after what `state` has seen."""
-    raise NotImplementedError
+    raise NotImplementedError(f"{type(self).__name__} must define __call__")
 
   @staticmethod
   def init_state(config: ModelConfig, batch: int, max_len: int) -> State:
     """The state before the first token, for one layer."""
-    raise NotImplementedError
+    raise NotImplementedError(
+      "a mixer must define init_state, or set decodable = False"
+    )
 
   @staticmethod
   def state_numbers(config: ModelConfig, max_len: int) -> int:
     """How many numbers of one layer's state belong to one example."""
-    raise NotImplementedError
+    raise NotImplementedError(
+      "a mixer with a decode state must define state_numbers, its size"
+    )
 
 
 MIXERS = Registry(

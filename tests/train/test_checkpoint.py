@@ -91,6 +91,42 @@ def test_two_damaged_checkpoints_are_both_passed_over(saved, setup):
   assert info["data"] == {"batches": 1} and len(said) == 2
 
 
+def test_where_no_checkpoint_is_whole_the_run_stops_and_moves_none(
+  saved, setup
+):
+  folder, checkpoints = saved
+  for step in (1, 2, 3):
+    truncate(largest_file(folder / f"checkpoints/{step}"))
+  with pytest.raises(UserError, match=r"no checkpoint of .* can be read"):
+    checkpoints.restore_latest(setup.abstract(), print)
+  assert checkpoints.steps() == [1, 2, 3]
+  assert not (folder / "damaged").exists()
+
+
+def test_trouble_of_the_machine_is_not_taken_for_damage(
+  saved, setup, monkeypatch
+):
+  _, checkpoints = saved
+
+  def broken(*args, **kwargs):
+    raise OSError(errno.EIO, "Input/output error")
+
+  monkeypatch.setattr(checkpoints._manager, "restore", broken)
+  with pytest.raises(OSError, match="Input/output error"):
+    checkpoints.restore_latest(setup.abstract(), print)
+  assert checkpoints.steps() == [1, 2, 3]
+
+
+def test_checkpoints_that_are_there_count_as_space(saved, setup, monkeypatch):
+  folder, _ = saved
+  one = sum(
+    a.size * a.dtype.itemsize for a in jax.tree.leaves(setup.abstract())
+  )
+  usage = shutil.disk_usage(folder)._replace(free=2 * one)
+  monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+  check_space(folder, setup.abstract(), 2)
+
+
 def test_a_damaged_step_can_be_saved_again(saved, setup, state):
   folder, checkpoints = saved
   truncate(largest_file(folder / "checkpoints/3"))

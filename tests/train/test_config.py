@@ -498,7 +498,7 @@ KEYS = [
   key
   for key in leaves(base.get_config().to_dict())
   if key.split(".")[0] in ("model", "opt", "data", "objective", "seed", "steps")
-  and key not in ("model.mixer", "objective.name")
+  and key not in ("model.mixer", "objective.name", "data.prefetch")
 ]
 OPTIONS = ["model.opts.rope.rope_theta", "opt.opts.adamw.b1", "seed", "steps"]
 

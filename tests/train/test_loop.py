@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -87,6 +88,7 @@ def test_a_finished_run_can_be_run_again_and_says_the_same(finished):
   before = read_metrics(workdir)
   again = train(config, workdir, name="small")
   assert again.heldout == result.heldout
+  assert len(read_metrics(workdir)) == len(before)
   assert [x["step"] for x in read_metrics(workdir) if "loss" in x] == [
     x["step"] for x in before if "loss" in x
   ]
@@ -102,6 +104,52 @@ def test_how_it_is_run_may_change_but_not_what(finished, small):
   train(small(**other, log__every=3, checkpoint__keep=1), workdir)
   with pytest.raises(UserError, match=r"opt.lr \(0.001 there, 0.01 here\)"):
     train(small(**other, opt__lr=0.01), workdir)
+
+
+def test_the_best_evaluation_is_saved_whenever_it_comes(small, tmp_path):
+  config = small(
+    eval__every=3,
+    checkpoint__every=2,
+    checkpoint__keep=1,
+    opt__lr=3e-2,
+    opt__warmup_steps=0,
+  )
+  train(config, tmp_path / "run")
+  scores = {
+    x["step"]: x["heldout/bits_per_byte"]
+    for x in read_metrics(tmp_path / "run")
+    if "heldout/bits_per_byte" in x
+  }
+  assert set(scores) == {3, 6}
+  best = min(scores, key=scores.__getitem__)
+  load_state(tmp_path / "run", best)
+
+
+def test_parameters_in_bfloat16_stay_so_and_restore(small, tmp_path):
+  config = small(model__param_dtype="bfloat16", opt__accum_steps=2)
+  train(config, tmp_path / "run")
+  state = load_state(tmp_path / "run")[1]
+  params = {str(a.dtype) for a in jax.tree.leaves(state.params)}
+  moments = {str(a.dtype) for a in jax.tree.leaves(state.opt_state)}
+  assert params == {"bfloat16"} and moments == {"float32", "int32"}
+
+
+def test_a_broken_tokenizer_folder_is_not_taken_for_the_tokenizer(tmp_path):
+  from ablax.train.workdir import keep_tokenizer
+
+  class Killed:
+    def save(self, folder):
+      (folder / "model").write_text("ha")
+      raise KeyboardInterrupt
+
+  class Whole:
+    def save(self, folder):
+      (folder / "model").write_text("whole")
+
+  with pytest.raises(KeyboardInterrupt):
+    keep_tokenizer(tmp_path, Killed())
+  keep_tokenizer(tmp_path, Whole())
+  assert (tmp_path / "tokenizer/model").read_text() == "whole"
 
 
 def test_a_run_on_other_data_is_refused(small, tmp_path, corpus):

@@ -7,6 +7,11 @@ import importlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+# A gradient that is zero in exact arithmetic is zero in floating point where
+# the mask is a select; a scan may leave the rounding of its largest terms.
+# Relative to the largest gradient.
+LEAK_TOLERANCE = 1e-6
+
 
 class Check(NamedTuple):
   """One comparison: the claim, whether it holds, and the numbers."""

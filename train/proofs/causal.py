@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ...errors import UserError
 from ...models import lm
 from ...models.mixers import MIXERS
 from ..config import Config
 from ..setup import fit_vocab
-from . import Check
+from . import LEAK_TOLERANCE, Check
 
 
 def influence(
@@ -49,6 +50,11 @@ def prove(config: Config, length: int = 37) -> Iterator[Check]:
   if not model.vocab_size:
     model = fit_vocab(config, config.data.vocab_size).model
   T = min(length, model.max_len, model.vocab_size)
+  if T < 12:
+    raise UserError(
+      f"model.max_len={model.max_len} is too short to pack three documents;"
+      " prove it with at least 12"
+    )
   params = lm.init(model, jax.random.key(config.seed))
   rng = np.random.default_rng(config.seed)
   tokens = rng.permutation(model.vocab_size)[:T][None]
@@ -69,24 +75,26 @@ def prove(config: Config, length: int = 37) -> Iterator[Check]:
   def largest(where) -> float:
     return float(np.where(where, seen, 0).max())
 
+  leak = LEAK_TOLERANCE * float(seen.max())
   causal = all(MIXERS[m].causal for m in model.pattern)
   future = largest((s > t) & real)
   if causal:
     yield Check(
       "no position sees a later one",
-      future == 0,
-      f"largest of {int(((s > t) & real).sum())} gradients: {future:.1e}",
+      future <= leak,
+      f"largest of {int(((s > t) & real).sum())} gradients: {future:.1e}"
+      f" of {seen.max():.1e}",
     )
   else:
     yield Check(
       "a mixer declared not causal sees later positions",
-      future > 0,
+      future > leak,
       f"largest gradient: {future:.1e}",
     )
   other = largest(~same & (s != t) & real)
   yield Check(
     "no position sees another document, or padding",
-    other == 0,
+    other <= leak,
     f"largest of {int((~same & (s != t) & real).sum())} gradients: {other:.1e}",
   )
   own = seen[np.arange(T), np.arange(T)][segments[0] != 0]

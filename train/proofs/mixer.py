@@ -21,15 +21,12 @@ from ...models.param import init_params, path_of, specs
 from ...parallel.mesh import MeshConfig, make_mesh
 from ...parallel.rules import RULES, Layout, use
 from ..config import Config
-from . import Check
+from . import LEAK_TOLERANCE, Check
 
 # fp32: other chunks sum in another order. Relative to the largest output.
 CHUNK_TOLERANCE = 2e-5
 # bf16: 2^-8 for each rounding, a handful of them in a row.
 BF16_TOLERANCE = 6e-2
-# A gradient that is zero in exact arithmetic is zero in floating point where
-# the mask is a select; a scan may leave the rounding of its largest terms.
-LEAK_TOLERANCE = 1e-6
 
 
 def prove(config: Config) -> Iterator[Check]:

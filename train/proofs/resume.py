@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
+from ...errors import UserError
 from ..checkpoint import load_state
 from ..config import Config
 from ..logs import read_metrics
@@ -55,18 +56,34 @@ def _committed(workdir: pathlib.Path) -> int:
   return max((int(f.name) for f in folders if f.name.isdigit()), default=0)
 
 
-def _kill(run: subprocess.Popen, workdir: pathlib.Path, at: int, pause: float):
-  """Kills once the step `at` is logged and `pause` seconds have passed."""
-  while run.poll() is None and _last_step(workdir) < at:
-    time.sleep(0.01)
+def _kill(
+  run: subprocess.Popen, workdir: pathlib.Path, after: int, pause: float
+) -> int:
+  """Kills once this process has logged `after` and `pause` seconds passed.
+
+  Returns:
+    The exit code: -9 where the kill came before the end.
+  """
+  file = workdir / "metrics.jsonl"
+  before = file.stat().st_ino if file.exists() else None
+
+  def logged() -> bool:
+    # A run that starts writes the file anew, without the lines it will redo.
+    fresh = file.exists() and file.stat().st_ino != before
+    return fresh and _last_step(workdir) >= after
+
+  while run.poll() is None and not logged():
+    time.sleep(0.005)
   time.sleep(pause)
   run.send_signal(signal.SIGKILL)
   run.communicate()
+  return run.returncode
 
 
 def _order(workdir: pathlib.Path) -> list[tuple]:
   lines = [x for x in read_metrics(workdir) if "batch" in x]
-  return [(x["step"], x["batch"], x["loss"], x["grad_norm"]) for x in lines]
+  keys = ("step", "batch", "loss", "grad_norm", "tokens")
+  return [tuple(x[key] for key in keys) for x in lines]
 
 
 def prove(config: Config, steps: int = 12, kills: int = 1) -> Iterator[Check]:
@@ -76,6 +93,10 @@ def prove(config: Config, steps: int = 12, kills: int = 1) -> Iterator[Check]:
     steps: updates of each run.
     kills: how often the second run is killed, one after the other.
   """
+  if kills < 1 or steps < 2:
+    raise UserError(
+      f"--kills={kills} must be at least 1, and --steps={steps} at least 2"
+    )
   values = config.as_dict()
   values["steps"] = steps
   values["opt"]["warmup_steps"] = min(config.opt.warmup_steps, steps)
@@ -94,18 +115,15 @@ def prove(config: Config, steps: int = 12, kills: int = 1) -> Iterator[Check]:
       speeds = [x["tokens_per_s"] for x in read_metrics(alone) if "loss" in x]
       step_seconds = tokens / float(np.median(speeds))
       for _ in range(kills):
-        done = _last_step(killed)
-        at = moments.randint(min(done + 1, steps - 1), steps - 1)
+        after = moments.randint(_committed(killed), steps - 1)
         pause = moments.random() * step_seconds
-        run = _start(file, killed)
-        _kill(run, killed, at, pause)
+        code = _kill(_start(file, killed), killed, after, pause)
         reached, saved = _last_step(killed), _committed(killed)
         resumed = _resumed_at(killed)
         yield Check(
-          f"killed after step {reached}: resumes at the last checkpoint",
-          resumed == saved,
-          f"resumed at {resumed}, saved {saved},"
-          f" {reached - resumed} steps lost",
+          f"killed after step {reached}: goes on from the last checkpoint",
+          code == -signal.SIGKILL and resumed == saved,
+          f"exit code {code}, saved {saved}, {reached - resumed} steps lost",
         )
       _finish(_start(file, killed))
     except Failed as failure:
