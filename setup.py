@@ -29,6 +29,7 @@ TEST = [
   "pytest-xdist>=3.6",
   "beartype>=0.20",
   "hypothesis>=6.100",
+  "psutil>=6",
 ]
 EXTRAS = {
   "test": TEST,
