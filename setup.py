@@ -28,7 +28,6 @@ TEST = [
   "pytest>=8",
   "pytest-xdist>=3.6",
   "beartype>=0.20",
-  "hypothesis>=6.100",
   "psutil>=6",
 ]
 EXTRAS = {

@@ -2,7 +2,8 @@
 
   python benchmarks/input.py --model-tokens-per-s=12000
 
-Reads the training batches of configs/lm/tiny.py as the training loop does, from a warm page cache; the median of several rounds.
+Reads the training batches of configs/lm/tiny.py as the training loop does,
+from a warm page cache; the median of several rounds.
 """
 
 import argparse
