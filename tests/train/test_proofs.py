@@ -206,13 +206,20 @@ def test_one_different_bit_fails_resume(small, tmp_path):
   assert "the data came in the same order" in wrong
 
 
+@pytest.fixture
+def children(monkeypatch):
+  """Processes of their own have one device, as the small config asks for."""
+  flag = "--xla_force_host_platform_device_count=1"
+  monkeypatch.setenv("XLA_FLAGS", flag)
+
+
 @pytest.mark.slow  # three processes that each start and compile
-def test_a_killed_run_ends_in_the_same_bits(small):
+def test_a_killed_run_ends_in_the_same_bits(small, children):
   assert failures("resume", small(), steps=8, kills=1) == []
 
 
 @pytest.mark.slow  # twelve processes
-def test_ten_random_kills_in_a_row_end_in_the_same_bits(small):
+def test_ten_random_kills_in_a_row_end_in_the_same_bits(small, children):
   assert failures("resume", small(), steps=30, kills=10) == []
 
 
@@ -235,7 +242,7 @@ def forgetful(options, specs):
 
 
 @pytest.mark.slow  # as above
-def test_a_state_outside_the_checkpoint_fails_resume(plugin, small):
+def test_a_state_outside_the_checkpoint_fails_resume(plugin, small, children):
   config = small(
     plugins=(plugin(FORGETFUL, "forgetful"),), opt__name="forgetful"
   )
