@@ -9,6 +9,7 @@ from a warm page cache; the median of several rounds.
 import argparse
 import datetime
 import importlib.metadata
+import json
 import os
 import platform
 import statistics
@@ -36,6 +37,7 @@ def main() -> int:
   parser.add_argument("--model-tokens-per-s", type=float, default=12000)
   parser.add_argument("--rounds", type=int, default=7)
   parser.add_argument("--batches", type=int, default=1000, help="a round")
+  parser.add_argument("--json", help="append the result to this file")
   args = parser.parse_args()
 
   values = tiny.get_config().data.to_dict()
@@ -83,6 +85,20 @@ def main() -> int:
     f"ratio     {ratio:.0f} times a model of"
     f" {args.model_tokens_per_s:,.0f} tokens/s (goal: {GOAL})"
   )
+  if args.json:
+    result = {
+      "benchmark": "input",
+      "rows_per_s": round(median),
+      "tokens_per_s": round(tokens),
+      "ratio": round(ratio),
+      "model_tokens_per_s": args.model_tokens_per_s,
+      "rounds": args.rounds,
+      "versions": versions,
+      "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+      "date": datetime.date.today().isoformat(),
+    }
+    with open(args.json, "a", encoding="utf-8") as file:
+      file.write(json.dumps(result) + "\n")
   return 0 if ratio >= GOAL else 1
 
 

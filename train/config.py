@@ -161,7 +161,8 @@ class Config:
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
-# Namespaces that say how a run is carried out; a resumed run may change them.
+# Namespaces that say how a run is carried out; a resumed run may change them
+# (and data.prefetch).
 HOW = ("mesh", "eval", "checkpoint", "log")
 
 NAMESPACES: dict[str, type] = {

@@ -84,7 +84,6 @@ class Bar:
   """A progress bar on a terminal, a line now and then elsewhere."""
 
   def __init__(self, console: Console, config: Config, start: int):
-    self._console = console
     self._total = config.steps
     self._tokens = config.data.batch_size * config.data.seq_len
     self._shown = config.log.progress

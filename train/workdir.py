@@ -92,11 +92,11 @@ def claim(
   if file.is_file():
     old = read_run(workdir)
     if old["hash"] != config.hash:
-      ours = json.loads(json.dumps(config.as_dict()))
-      drop = lambda c: {k: v for k, v in c.items() if k not in HOW}  # noqa: E731
-      found = differences(drop(old["config"]), drop(ours)) or [
-        "the text of a plugin"
-      ]
+      trees = (old["config"], config.as_dict())
+      theirs, ours = (
+        {k: v for k, v in tree.items() if k not in HOW} for tree in trees
+      )
+      found = differences(theirs, ours) or ["the text of a plugin"]
       raise UserError(
         f"{workdir} holds the run of another config, which differs in"
         f" {'; '.join(found[:4])}; choose another --workdir, or go on from"

@@ -126,15 +126,20 @@ def test_dropout_does_not_depend_on_the_number_of_microbatches(config):
     assert np.abs(a - b).max() <= 4 * ROUNDING * np.abs(a).max()
 
 
-def test_dropout_masks_change_with_the_step(config):
-  c = config(model__dropout=0.5, opt__lr=0.0)
-  setup = make_setup(c, jax.devices()[:1])
+def repeat(config, steps):
+  """The losses of several updates on one batch, and the state after them."""
+  setup = make_setup(config, jax.devices()[:1])
   state, step = setup.init(), make_train_step(setup)
   place = batch_shardings(setup.layout)
   losses = []
-  for _ in range(2):
-    state, metrics = step(state, to_device(batch(c), place))
+  for _ in range(steps):
+    state, metrics = step(state, to_device(batch(config), place))
     losses.append(float(metrics["loss"]))
+  return losses, state
+
+
+def test_dropout_masks_change_with_the_step(config):
+  losses, _ = repeat(config(model__dropout=0.5, opt__lr=0.0), 2)
   assert losses[0] != losses[1]
 
 
@@ -183,13 +188,7 @@ def test_a_batch_of_padding_alone_changes_nothing_but_decay(config):
 
 def test_bfloat16_compute_keeps_float32_parameters_and_trains(config):
   c = config(model__compute_dtype="bfloat16", opt__lr=1e-2)
-  setup = make_setup(c, jax.devices()[:1])
-  state, step = setup.init(), make_train_step(setup)
-  place = batch_shardings(setup.layout)
-  losses = []
-  for _ in range(6):
-    state, metrics = step(state, to_device(batch(c), place))
-    losses.append(float(metrics["loss"]))
+  losses, state = repeat(c, 6)
   assert {a.dtype for a in jax.tree.leaves(state.params)} == {
     jnp.dtype("float32")
   }
