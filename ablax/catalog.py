@@ -13,6 +13,7 @@ from rich.table import Table
 
 from .__main__ import guarded
 from .errors import UserError
+from .features import FEATURES
 from .registry import Registry
 
 _EXAMPLES = """\
@@ -28,7 +29,7 @@ END = "<!-- catalog: end -->"
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-  """One registered technique.
+  """One technique.
 
   Attributes:
     word: the config key and value that choose it.
@@ -94,7 +95,7 @@ def proofs() -> dict[str, list[str]]:
 
 
 def rows() -> list[Row]:
-  """One row for each entry of each registry."""
+  """One row for each entry of each registry, then one for each feature."""
   found, proven = [], proofs()
   for registry in registries():
     for name in registry:
@@ -106,6 +107,9 @@ def rows() -> list[Row]:
       found.append(
         Row(registry.kind, name, word, technique, paper, where, evidence)
       )
+  for name, feature in FEATURES.items():
+    evidence = ",".join(proven.get(f"feature:{name}", ()))
+    found.append(Row("feature", name, *feature, evidence))
   return found
 
 

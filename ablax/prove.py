@@ -19,7 +19,8 @@ def main(argv: list[str]) -> int:
   flag = "--xla_force_host_platform_device_count"
   if "mixer" in argv and flag not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}=8"
-  from .train.config import load, split_args
+  from .train.config import load
+  from .train.config_files import split_args
   from .train.proofs import PROOFS, find
   from .train.report import make_console
 

@@ -7,6 +7,8 @@ import pytest
 
 from ablax import catalog
 from ablax.errors import UserError
+from ablax.features import FEATURES
+from ablax.train.config import load
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 ROWS = catalog.rows()
@@ -19,6 +21,7 @@ KINDS = {
   "objective",
   "optimizer",
   "schedule",
+  "feature",
 }
 
 
@@ -30,7 +33,7 @@ def names(row):
 def test_every_entry_names_technique_paper_and_file(row):
   assert row.technique and row.paper
   assert (ROOT / row.file).is_file()
-  assert row.word.endswith(f"={row.name}")
+  assert row.kind == "feature" or row.word.endswith(f"={row.name}")
 
 
 @pytest.mark.parametrize("row", ROWS, ids=names)
@@ -38,6 +41,12 @@ def test_every_entry_has_evidence(row):
   assert row.evidence, f"no test says PROVES = ('{names(row)}',)"
   for file in filter(None, row.evidence.split(",")):
     assert (ROOT / file).is_file()
+
+
+@pytest.mark.parametrize("word", [f.word for f in FEATURES.values()])
+def test_the_word_of_a_feature_is_a_config_key(word):
+  key, value = word.split("=")
+  load("configs/lm/tiny.py", {key: value})
 
 
 def test_nothing_is_proven_that_is_not_registered():
@@ -50,7 +59,8 @@ def test_json_is_for_machines_and_lists_all_kinds(capsys):
   assert {row["kind"] for row in rows} == KINDS
   fields = ["kind", "name", "word", "technique", "paper", "file", "evidence"]
   assert all(list(row) == fields for row in rows)
-  assert len(rows) == sum(map(len, catalog.registries()))
+  n_entries = sum(map(len, catalog.registries()))
+  assert len(rows) == n_entries + len(FEATURES)
 
 
 def test_the_plain_table_shows_the_evidence(capsys, monkeypatch):
@@ -107,7 +117,8 @@ def test_a_wheel_has_no_evidence_and_files_without_its_folder(
     monkeypatch.setattr(registry, "module", lambda name: Module)
     monkeypatch.setattr(registry, "citation", lambda name: ("t", "p"))
   for row in catalog.rows():
-    assert row.file == "models/x.py" and row.evidence == ""
+    assert row.kind == "feature" or row.file == "models/x.py"
+    assert row.evidence == ""
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,8 @@ def main(argv: list[str]) -> int:
   parser.add_argument(
     "--dry-run", action="store_true", help="print the plan and stop"
   )
-  from .config import load, split_args
+  from .config import load
+  from .config_files import split_args
 
   path, overrides, rest = split_args(argv)
   arguments = parser.parse_args(rest)

@@ -7,12 +7,9 @@ Every mistake is a `UserError` before any array is made.
 
 import dataclasses
 import hashlib
-import importlib.util
 import json
 import math
 import pathlib
-import sys
-import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -28,6 +25,7 @@ from ..models.mixers import MIXERS
 from ..models.positions import POSITIONS
 from ..parallel.mesh import MeshConfig
 from ..registry import Opts, Registry
+from .config_files import error_in, find_file, import_file, load_plugins
 from .objectives import OBJECTIVES, ObjectiveConfig
 from .optimizers import OPTIMIZERS, OptConfig
 from .schedules import SCHEDULES
@@ -190,47 +188,6 @@ def _choices(c: Mapping[str, Any]) -> Iterator[tuple[str, Registry, str]]:
   yield "objective", OBJECTIVES, c["objective"]["name"]
 
 
-def find_file(path: str) -> pathlib.Path:
-  """The config file at `path`, or among the packaged `ablax.configs`."""
-  here = pathlib.Path(path).expanduser()
-  root = pathlib.Path(__file__).resolve().parent.parent
-  packaged = root / "configs" / path.removeprefix("configs/")
-  for file in (here, packaged):
-    if file.is_file():
-      return file
-  known = [
-    "configs/" + f.relative_to(root / "configs").as_posix()
-    for f in (root / "configs").rglob("*.py")
-  ]
-  raise UserError(f"no config file {path!r}{nearest(path, known)}")
-
-
-def _import_file(path: pathlib.Path, name: str):
-  spec = importlib.util.spec_from_file_location(name, path)
-  if spec is None or spec.loader is None:
-    raise UserError(f"{path} is not a Python file")
-  module = importlib.util.module_from_spec(spec)
-  sys.modules[name] = module
-  try:
-    spec.loader.exec_module(module)
-  except UserError:
-    raise
-  except Exception as error:
-    raise _error_in(path, error) from error
-  return module
-
-
-def _error_in(path: pathlib.Path, error: Exception) -> UserError:
-  """What a user's own file raised, in one line with the file's line."""
-  frames = traceback.extract_tb(error.__traceback__)
-  lines = [f.lineno for f in frames if f.filename == str(path)]
-  if isinstance(error, SyntaxError):
-    lines = [error.lineno]
-  where = f"{path}:{lines[-1]}" if lines else f"{path}"
-  message = " ".join(str(error).split())
-  return UserError(f"{where}: {type(error).__name__}: {message}")
-
-
 def load(path: str, overrides: Mapping[str, Any] | None = None) -> Config:
   """Loads a config file by path and resolves it.
 
@@ -249,13 +206,13 @@ def load(path: str, overrides: Mapping[str, Any] | None = None) -> Config:
         " a Python file with get_config()"
       ) from error
     return from_dict(values, overrides)
-  module = _import_file(file, f"_ablax_config_{file.stem}")
+  module = import_file(file, f"_ablax_config_{file.stem}")
   if not hasattr(module, "get_config"):
     raise UserError(f"{file} has no get_config(); see configs/base.py")
   try:
     values = module.get_config()
   except Exception as error:
-    raise _error_in(file, error) from error
+    raise error_in(file, error) from error
   if not isinstance(values, ConfigDict):
     raise UserError(
       f"{file}: get_config() returns {type(values).__name__}, not a ConfigDict;"
@@ -336,23 +293,6 @@ def from_dict(
   return resolve(ConfigDict(values, sort_keys=False), overrides)
 
 
-def load_plugins(paths: tuple[str, ...]) -> None:
-  """Imports each file once; it registers its entries as it is imported."""
-  for path in paths:
-    file = pathlib.Path(path)
-    if not file.is_file():
-      raise UserError(f"plugins: there is no file {path}")
-    # The name holds the folder, so that two files of one name both load.
-    tag = hashlib.sha256(str(file).encode()).hexdigest()[:8]
-    name = f"_ablax_plugin_{file.stem}_{tag}"
-    if name not in sys.modules:
-      try:
-        _import_file(file, name)
-      except BaseException:
-        sys.modules.pop(name, None)
-        raise
-
-
 def _refuse_option(key: str, chosen: Mapping[str, Mapping]) -> None:
   namespace, *rest = key.split(".opts.")
   entry = rest[0].split(".")[0] if rest else ""
@@ -365,28 +305,3 @@ def _refuse_option(key: str, chosen: Mapping[str, Mapping]) -> None:
     f"{key}: {entry!r} is not chosen in this config ({namespace} has {names});"
     " choose it, or drop the option"
   )
-
-
-def split_args(argv: list[str]) -> tuple[str, dict[str, str], list[str]]:
-  """Takes `--config=F` and `--config.a.b=v` out of a command line.
-
-  Returns:
-    The config's path ("" where absent), the overrides, the other arguments.
-  """
-  path, overrides, rest = "", {}, []
-  words = list(argv)
-  while words:
-    word = words.pop(0)
-    if not (word == "--config" or word.startswith(("--config=", "--config."))):
-      rest.append(word)
-      continue
-    key, equals, value = word.removeprefix("--").partition("=")
-    if not equals:
-      if not words:
-        raise UserError(f"{word} needs a value: {word}=VALUE")
-      value = words.pop(0)
-    if key == "config":
-      path = value
-    else:
-      overrides[key.removeprefix("config.")] = value
-  return path, overrides, rest

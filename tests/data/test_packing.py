@@ -7,6 +7,8 @@ import pytest
 
 from ablax.data import packing
 
+PROVES = ("feature:packing",)
+
 BOS, EOS, PAD = 1, 2, 0
 
 

@@ -13,7 +13,13 @@ from ablax.kernels.dispatch import dispatch
 from ablax.parallel import rules
 from ablax.parallel.mesh import MeshConfig, make_mesh
 
-PROVES = ("objective:next_token",)
+PROVES = (
+  "objective:next_token",
+  "feature:chunked_cross_entropy",
+  "feature:z_loss",
+  "feature:label_smoothing",
+  "feature:soft_cap",
+)
 
 B, T, D, V = 3, 13, 8, 37
 OPTIONS = [

@@ -17,6 +17,17 @@ from ablax.models.positions import POSITIONS, Position
 from ablax.models.state import init_state, state_bytes
 from ablax.parallel.rules import RULES
 
+PROVES = (
+  "feature:post_norm",
+  "feature:sandwich_norm",
+  "feature:parallel_block",
+  "feature:tied_embeddings",
+  "feature:soft_cap",
+  "feature:dropout",
+  "feature:remat",
+  "feature:bfloat16",
+)
+
 T = 19
 # fp32 sums in another order: about 1e-6 on logits of size 1.
 ROUNDING = {"rtol": 0, "atol": 1e-5}

@@ -14,7 +14,13 @@ from ablax.infer.sampling import Sampling, generate
 from ablax.models.lm import apply, init, param_specs
 from ablax.models.param import path_of
 
-PROVES = ("mixer:attention", "position:rope", "ffn:glu")
+PROVES = (
+  "mixer:attention",
+  "position:rope",
+  "ffn:glu",
+  "feature:rms_norm",
+  "feature:pre_norm",
+)
 
 # Theirs -> ours, and the einsum from ours to theirs. A torch Linear is
 # [out, in]; letters that stand together (NH, KH) are one axis there.

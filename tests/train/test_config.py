@@ -16,8 +16,8 @@ from ablax.train.config import (
   from_dict,
   load,
   resolve,
-  split_args,
 )
+from ablax.train.config_files import split_args
 from ablax.train.objectives import OBJECTIVES
 from ablax.train.optimizers import OPTIMIZERS
 from ablax.train.schedules import SCHEDULES

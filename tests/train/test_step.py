@@ -20,6 +20,15 @@ from ablax.train.step import (
   make_train_step,
 )
 
+PROVES = (
+  "feature:clipping",
+  "feature:accumulation",
+  "feature:data_parallel",
+  "feature:fsdp",
+  "feature:tensor_parallel",
+  "feature:dropout",
+)
+
 # fp32 sums over examples and contractions in another order: about
 # sqrt(10^3) roundings of 6e-8, relative to the largest entry.
 ROUNDING = 5e-6

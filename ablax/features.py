@@ -1,0 +1,145 @@
+"""Techniques that a config key switches on, without a registry of their own.
+
+The catalog lists them beside the registries' entries. A test that proves one
+says `PROVES = ("feature:NAME",)`.
+"""
+
+from typing import NamedTuple
+
+
+class Feature(NamedTuple):
+  """A technique, the config word that chooses it, and where it is written.
+
+  Attributes:
+    word: config key and a value.
+    file: relative to the root of the repository.
+  """
+
+  word: str
+  technique: str
+  paper: str
+  file: str
+
+
+FEATURES = {
+  "packing": Feature(
+    "data.seq_len=256",
+    "Packed documents, best fit",
+    "Ding et al. 2024, arXiv:2404.10830",
+    "data/packing.py",
+  ),
+  "rms_norm": Feature(
+    "model.norm=rms_norm",
+    "RMSNorm",
+    "Zhang and Sennrich 2019, arXiv:1910.07467",
+    "models/norms.py",
+  ),
+  "layer_norm": Feature(
+    "model.norm=layer_norm",
+    "LayerNorm",
+    "Ba et al. 2016, arXiv:1607.06450",
+    "models/norms.py",
+  ),
+  "pre_norm": Feature(
+    "model.residual=pre",
+    "Norms before the sublayers",
+    "Xiong et al. 2020, arXiv:2002.04745",
+    "models/block.py",
+  ),
+  "post_norm": Feature(
+    "model.residual=post",
+    "Norms after the sublayers",
+    "Vaswani et al. 2017, arXiv:1706.03762",
+    "models/block.py",
+  ),
+  "sandwich_norm": Feature(
+    "model.residual=sandwich",
+    "Norms before and after the sublayers",
+    "Ding et al. 2021, arXiv:2105.13290",
+    "models/block.py",
+  ),
+  "parallel_block": Feature(
+    "model.residual=parallel",
+    "Mixer and feed-forward network side by side",
+    "Wang and Komatsuzaki 2021",
+    "models/block.py",
+  ),
+  "tied_embeddings": Feature(
+    "model.tie_embeddings=True",
+    "Output matrix tied to the embeddings",
+    "Press and Wolf 2017, arXiv:1608.05859",
+    "models/lm.py",
+  ),
+  "soft_cap": Feature(
+    "model.logits_soft_cap=30.0",
+    "Soft cap on the logits",
+    "Gemma Team 2024, arXiv:2408.00118",
+    "models/lm.py",
+  ),
+  "dropout": Feature(
+    "model.dropout=0.1",
+    "Dropout",
+    "Srivastava et al. 2014",
+    "models/context.py",
+  ),
+  "remat": Feature(
+    "model.remat=full",
+    "Activation recomputation",
+    "Chen et al. 2016, arXiv:1604.06174",
+    "models/block.py",
+  ),
+  "bfloat16": Feature(
+    "model.compute_dtype=bfloat16",
+    "Mixed precision in bfloat16",
+    "Kalamkar et al. 2019, arXiv:1905.12322",
+    "models/linear.py",
+  ),
+  "chunked_cross_entropy": Feature(
+    "model.implementation=auto",
+    "Cross-entropy without all logits",
+    "Hsu et al. 2024, arXiv:2410.10989",
+    "kernels/cross_entropy/xla.py",
+  ),
+  "z_loss": Feature(
+    "objective.z_loss=1e-4",
+    "z-loss",
+    "Chowdhery et al. 2022, arXiv:2204.02311",
+    "kernels/cross_entropy/reference.py",
+  ),
+  "label_smoothing": Feature(
+    "objective.label_smoothing=0.1",
+    "Label smoothing",
+    "Szegedy et al. 2016, arXiv:1512.00567",
+    "kernels/cross_entropy/reference.py",
+  ),
+  "clipping": Feature(
+    "opt.clip_norm=1.0",
+    "Gradient clipping by the global norm",
+    "Pascanu et al. 2013, arXiv:1211.5063",
+    "train/step.py",
+  ),
+  "accumulation": Feature(
+    "opt.accum_steps=4",
+    "Gradient accumulation, equal to one big batch",
+    "Ott et al. 2018, arXiv:1806.00187",
+    "train/step.py",
+  ),
+  "data_parallel": Feature(
+    "mesh.data=8",
+    "Data parallelism",
+    "Goyal et al. 2017, arXiv:1706.02677",
+    "parallel/rules.py",
+  ),
+  "fsdp": Feature(
+    "mesh.fsdp=8",
+    "Sharded parameters and optimizer state",
+    "Rajbhandari et al. 2020, arXiv:1910.02054",
+    "parallel/rules.py",
+  ),
+  "tensor_parallel": Feature(
+    "mesh.tensor=2",
+    "Tensor parallelism",
+    "Shoeybi et al. 2019, arXiv:1909.08053",
+    "parallel/rules.py",
+  ),
+}
