@@ -14,6 +14,7 @@ COMMANDS = {
   "train": ("ablax.train.__main__", "train a model from one config file"),
   "sample": ("ablax.sample", "generate text from a trained model"),
   "prove": ("ablax.prove", "prove a property on your own config"),
+  "prepare": ("ablax.prepare", "clean, tokenize and pack a config's text"),
   "tokenizer": ("ablax.tokenizer", "train a tokenizer and measure it"),
   "catalog": ("ablax.catalog", "list every technique, its file and paper"),
 }

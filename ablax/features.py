@@ -22,6 +22,18 @@ class Feature(NamedTuple):
 
 
 FEATURES = {
+  "mixture": Feature(
+    "data.temperature=2.0",
+    "Mixtures of sources, balanced by temperature",
+    "Conneau et al. 2020, arXiv:1911.02116",
+    "data/mixture.py",
+  ),
+  "prepare": Feature(
+    "data.clean=exact,minhash",
+    "Cleaning in passes, resumable, on several processes",
+    "Penedo et al. 2024, arXiv:2406.17557",
+    "data/clean.py",
+  ),
   "packing": Feature(
     "data.seq_len=256",
     "Packed documents, best fit",

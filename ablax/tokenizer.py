@@ -130,7 +130,10 @@ def _config(args: argparse.Namespace, kind: str) -> DataConfig:
     source = "text"
     opts["text"] = TextOptions(tuple(args.source), args.documents)
   return DataConfig(
-    source=source,
+    mixture=((source, 1.0, 0.0),),
+    balance="shares",
+    temperature=1.0,
+    clean=(),
     tokenizer=kind,
     vocab_size=args.vocab_size,
     tokenizer_bytes=args.tokenizer_bytes,

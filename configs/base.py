@@ -67,12 +67,18 @@ def get_config() -> ConfigDict:
   o.opts = ConfigDict()
 
   d = c.data = ConfigDict()
-  d.source = "stdlib"
+  # (source, weight, most epochs); 0 epochs: any number. A source is NAME or
+  # NAME:WHAT, as in text:notes/ and tfds:three_kingdoms.
+  d.mixture = (("stdlib", 1.0, 0.0),)
+  d.source = ""  # short for mixture = ((source, 1.0, 0.0),)
+  d.balance = "shares"  # what weights are: shares of the rows | epochs
+  d.temperature = 1.0  # shares to the power 1/temperature
+  d.clean = ()  # cleaning steps in turn, as in ("gopher", "exact")
   d.tokenizer = "bpe"
   d.vocab_size = 4096  # of the tokenizer, where it is trained
   d.tokenizer_bytes = 4_000_000  # of text that the tokenizer is trained on
-  d.max_bytes = 0  # of text to use; 0: all
-  d.heldout_bytes = 200_000  # whole documents, never trained on
+  d.max_bytes = 0  # of text to use of each source; 0: all
+  d.heldout_bytes = 200_000  # of each source: documents never trained on
   d.seq_len = 256  # T, tokens per row
   d.batch_size = 8  # B, rows per update, over all hosts
   d.seed = 0  # of the shuffle

@@ -1,16 +1,44 @@
 """The data namespace of the config, checked."""
 
 import dataclasses
+import functools
+import math
+from typing import Any
 
-from ..errors import UserError
+from ..errors import UserError, nearest
 from ..registry import Opts
+from .sources import SOURCES
+
+BALANCES = ("shares", "epochs")
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+  """One source of the mixture.
+
+  Attributes:
+    name: as the config has it: "stdlib", "tfds:three_kingdoms".
+    word: the source's registered name.
+    options: of the source, the part of `name` behind the colon included.
+    weight: not negative; what it means is in `data.balance`.
+    epochs: how often its rows may be seen at most; 0: any number of times.
+  """
+
+  name: str
+  word: str
+  options: Any
+  weight: float
+  epochs: float
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
   """What is read and in which order; units and meaning in configs/base.py."""
 
-  source: str
+  mixture: tuple[tuple[str, float, float], ...]
+  balance: str
+  temperature: float
+  clean: tuple[str, ...]
   tokenizer: str
   vocab_size: int
   tokenizer_bytes: int
@@ -31,3 +59,71 @@ class DataConfig:
         raise UserError(
           f"data.{key}={getattr(self, key)} must be 0 or positive"
         )
+    if self.balance not in BALANCES:
+      raise UserError(
+        f"data.balance={self.balance!r} is not one of {', '.join(BALANCES)}"
+        f"{nearest(self.balance, BALANCES)}"
+      )
+    # Below, shares vanish in the rounding.
+    if not 0.1 <= self.temperature < math.inf:
+      raise UserError(
+        f"data.temperature={self.temperature} must be at least 0.1; 1 takes the"
+        " weights as they are, more evens them out"
+      )
+    names = [name for name, _, _ in self.mixture]
+    for name, weight, epochs in self.mixture:
+      if not (0 <= weight < math.inf and 0 <= epochs < math.inf):
+        raise UserError(
+          f"data.mixture: {name!r} has weight {weight} and epochs {epochs};"
+          " neither may be negative (weight 0 leaves it out, epochs 0 allows"
+          " any number)"
+        )
+      if names.count(name) > 1:
+        raise UserError(
+          f"data.mixture names {name!r} twice; add up the two weights"
+        )
+    if not any(weight for _, weight, _ in self.mixture):
+      raise UserError("data.mixture gives no source a weight above 0")
+    self.parts  # noqa: B018  what it refuses is refused here
+
+  @functools.cached_property
+  def parts(self) -> tuple[Part, ...]:
+    """The sources with a weight above 0, in the order of the config."""
+    parts = []
+    for name, weight, epochs in self.mixture:
+      if weight:
+        word, colon, argument = name.partition(":")
+        options = self.opts.get(word, SOURCES.options(word)())
+        if colon:
+          options = _with_argument(word, options, argument)
+        parts.append(Part(name, word, options, weight, epochs))
+    return tuple(parts)
+
+
+def source_word(name: str) -> str:
+  """Returns the registered name in a source's name, "tfds" in "tfds:x"."""
+  return name.partition(":")[0]
+
+
+def _with_argument(word: str, options: Any, argument: str) -> Any:
+  """The options with what stands behind the colon of a source's name."""
+  field = SOURCES[word].argument
+  if not field:
+    raise UserError(
+      f"data.source={word}:{argument} has more than {word}; it takes nothing"
+      f" behind a colon: write {word}"
+    )
+  if not argument:
+    raise UserError(
+      f"data.source={word}: has nothing behind the colon; name what"
+      f" data.opts.{word}.{field} takes, or drop the colon"
+    )
+  default = getattr(type(options)(), field)
+  if getattr(options, field) != default:
+    raise UserError(
+      f"data.source={word}:{argument} and data.opts.{word}.{field}="
+      f"{getattr(options, field)!r} are both set; keep one"
+    )
+  # As on the command line: a,b is short for ("a", "b").
+  value = tuple(argument.split(",")) if default == () else argument
+  return dataclasses.replace(options, **{field: value})

@@ -1,108 +1,209 @@
-"""The documents of a config, split into training and held-out ones."""
+"""The documents of a config: read, cleaned, and split in two sides."""
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from ..errors import UserError
+from .clean import Cleaning, clean
 from .config import DataConfig
-from .sources import SOURCES, Document
-from .tokenizers.utf8 import to_bytes
+from .mixture import shares
+from .sources import SOURCES
+from .texts import Text, Track, read, untracked
 
 _SAMPLE = 4096  # characters of one sample of the tokenizer's training text
 
-Track = Callable[[str, Iterable["Text"], int], Iterator["Text"]]
 
+class Side(NamedTuple):
+  """How much of one source is on one side; bytes of UTF-8."""
 
-def untracked(
-  what: str, texts: Iterable["Text"], total: int
-) -> Iterator["Text"]:
-  """Yields the texts; the `Track` that shows no progress."""
-  del what, total
-  yield from texts
-
-
-class Text(NamedTuple):
-  """A document, its UTF-8 size in bytes and the sha256 of those bytes."""
-
-  text: str
-  size: int
-  sha256: bytes
+  documents: int = 0
+  bytes: int = 0
 
 
 class Corpus:
   """Reads the documents once for their hashes, then again for each use.
 
-  Only hashes are kept. Documents with equal text are on the same side.
+  Only hashes are kept. Documents with equal text are on the same side, in
+  whichever source they are.
+
+  Args:
+    workers: processes that clean; the result does not depend on it.
 
   Attributes:
-    options: of the source, as the config or the source's file gives them.
-    fingerprint: sha256 of the documents in their order.
-    train_bytes, heldout_bytes: UTF-8 bytes on each side.
+    parts: the sources, in the order of the config.
+    fingerprints: of each source: a hash of the documents that are kept of it,
+      in their order, and of the sides they are on.
+    read_sides: of each source, all that was read.
+    train_sides, heldout_sides: of each source, what is kept on either side.
+    cleaning: what was dropped and why; None where nothing was to be cleaned.
 
   Raises:
     UserError: there is no text, or too little to hold some out.
   """
 
-  def __init__(self, config: DataConfig, track: Track = untracked):
-    name = config.source
-    self.options = config.opts.get(name, SOURCES.options(name)())
+  def __init__(
+    self, config: DataConfig, track: Track = untracked, workers: int = 1
+  ):
+    self.parts = config.parts
     self._config = config
-    self._source = SOURCES[name](self.options)
+    self._sources = [SOURCES[p.word](p.options) for p in self.parts]
     self._track = track
-    self._hashes: list[bytes] = []
-    sizes: Counter[bytes] = Counter()
-    for text in track("reading", self._read(), config.max_bytes):
-      self._hashes.append(text.sha256)
-      sizes[text.sha256] += text.size
-    if not sizes:
-      raise UserError(
-        f"data.source={name!r} gives no text; point it at files that hold some"
+    self._hashes: list[list[bytes]] = []
+    self._sizes: dict[bytes, int] = {}
+    self.read_sides: list[Side] = []
+    for i, part in enumerate(self.parts):
+      hashes, n_bytes = [], 0
+      what = f"reading {part.name}"
+      for text in track(what, self._read(i), config.max_bytes):
+        hashes.append(text.sha256)
+        self._sizes[text.sha256] = text.size
+        n_bytes += text.size
+      if not hashes:
+        raise UserError(
+          f"data.source={part.name!r} gives no text; point it at files that"
+          " hold some"
+        )
+      self._hashes.append(hashes)
+      self.read_sides.append(Side(len(hashes), n_bytes))
+    self._is_kept = [bytearray([1]) * len(hashes) for hashes in self._hashes]
+    self.cleaning = self._clean(workers) if config.clean else None
+    self._split()
+
+  def _clean(self, workers: int) -> Cleaning:
+    cleaning = clean(
+      self._config,
+      lambda: (t for i in range(len(self.parts)) for t in self._kept(i)),
+      hashlib.sha256(
+        b"".join(h for hs in self._hashes for h in hs)
+      ).hexdigest(),
+      sum(side.bytes for side in self.read_sides),
+      self._track,
+      workers,
+    )
+    reasons = iter(cleaning.reasons)
+    for part, is_kept in zip(self.parts, self._is_kept, strict=True):
+      is_kept[:] = (not next(reasons) for _ in is_kept)
+      if not any(is_kept):
+        raise UserError(
+          f"data.clean={self._config.clean} drops every document of"
+          f" {part.name!r}; ablax prepare shows why: change a step's options or"
+          " leave one out"
+        )
+    return cleaning
+
+  def _split(self) -> None:
+    """Chooses the held-out texts of each source, among what is kept."""
+    kept = [
+      [h for h, is_kept in zip(hashes, flags, strict=True) if is_kept]
+      for hashes, flags in zip(self._hashes, self._is_kept, strict=True)
+    ]
+    self._heldout: set[bytes] = set()
+    wanted = self._config.heldout_bytes
+    for part, hashes in zip(self.parts, kept, strict=True):
+      sizes = Counter()
+      for sha256 in hashes:
+        sizes[sha256] += self._sizes[sha256]
+      self._heldout |= heldout(sizes, wanted, part.name)
+    self.train_sides, self.heldout_sides, self.fingerprints = [], [], []
+    for part, hashes in zip(self.parts, kept, strict=True):
+      sides = [
+        [h for h in hashes if (h in self._heldout) == is_heldout]
+        for is_heldout in (False, True)
+      ]
+      train, held = (
+        Side(len(side), sum(map(self._sizes.__getitem__, side)))
+        for side in sides
       )
-    self._heldout = heldout(sizes, config.heldout_bytes)
-    self.heldout_bytes = sum(sizes[sha256] for sha256 in self._heldout)
-    self.train_bytes = sizes.total() - self.heldout_bytes
-    self.fingerprint = hashlib.sha256(b"".join(self._hashes)).hexdigest()
+      if not train.documents:
+        raise UserError(
+          f"data.mixture: every document of {part.name!r} is held out with"
+          " another source; leave it out"
+        )
+      self.train_sides.append(train)
+      self.heldout_sides.append(held)
+      told = b"".join(h + bytes([h in self._heldout]) for h in hashes)
+      self.fingerprints.append(hashlib.sha256(told).hexdigest())
 
-  def train(self, what: str) -> Iterator[Text]:
-    """Yields the training documents; `what` is shown beside the progress."""
-    return self._track(what, self._side(False), self.train_bytes)
+  @property
+  def train_bytes(self) -> int:
+    return sum(side.bytes for side in self.train_sides)
 
-  def heldout(self, what: str) -> Iterator[Text]:
-    """Yields the held-out documents."""
-    return self._track(what, self._side(True), self.heldout_bytes)
+  @property
+  def heldout_bytes(self) -> int:
+    return sum(side.bytes for side in self.heldout_sides)
+
+  def train(self, what: str, part: int | None = None) -> Iterator[Text]:
+    """Yields the training documents, of one source or of all.
+
+    Args:
+      what: is shown beside the progress.
+    """
+    return self._side(what, part, self.train_sides, False)
+
+  def heldout(self, what: str, part: int | None = None) -> Iterator[Text]:
+    """Yields the held-out documents, of one source or of all."""
+    return self._side(what, part, self.heldout_sides, True)
 
   def tokenizer_sample(self) -> Iterator[str]:
-    """Yields about `data.tokenizer_bytes` of the training text, evenly."""
-    share = min(1.0, self._config.tokenizer_bytes / self.train_bytes)
-    n = 0
-    for text in self.train("training the tokenizer"):
-      for start in range(0, len(text.text), _SAMPLE):
-        n += 1
-        if int(n * share) > int((n - 1) * share):
-          yield text.text[start : start + _SAMPLE]
+    """Yields about `data.tokenizer_bytes` of the training text, evenly.
 
-  def _side(self, is_heldout: bool) -> Iterator[Text]:
+    Each source gives its share of the mixture, or all it has.
+    """
+    sizes = [side.bytes for side in self.train_sides]
+    wanted = shares(self._config, sizes)
+    for part, size in enumerate(sizes):
+      some = wanted[part] * self._config.tokenizer_bytes
+      share = min(1.0, some / size)
+      n = 0
+      for text in self.train("training the tokenizer", part):
+        for start in range(0, len(text.text), _SAMPLE):
+          n += 1
+          if int(n * share) > int((n - 1) * share):
+            yield text.text[start : start + _SAMPLE]
+
+  def decisions(self) -> Iterator[tuple[int, int, str, str]]:
+    """Yields (source, bytes, reason, note) of every document that was read."""
+    n = sum(side.documents for side in self.read_sides)
+    cleaning = self.cleaning
+    reasons = iter(cleaning.reasons if cleaning else [""] * n)
+    notes = iter(cleaning.notes if cleaning else [""] * n)
+    for i, hashes in enumerate(self._hashes):
+      for sha256 in hashes:
+        yield i, self._sizes[sha256], next(reasons), next(notes)
+
+  def _side(
+    self, what: str, part: int | None, sides: list[Side], is_heldout: bool
+  ) -> Iterator[Text]:
+    parts = range(len(self.parts)) if part is None else [part]
+    texts = (
+      text
+      for i in parts
+      for text in self._kept(i)
+      if (text.sha256 in self._heldout) == is_heldout
+    )
+    return self._track(what, texts, sum(sides[i].bytes for i in parts))
+
+  def _kept(self, part: int) -> Iterator[Text]:
+    """Reads a source again, which must be as it was."""
+    hashes, is_kept = self._hashes[part], self._is_kept[part]
     n_read = 0
-    for n_read, text in enumerate(self._read(), 1):
-      if self._hashes[n_read - 1 : n_read] != [text.sha256]:
+    for n_read, text in enumerate(self._read(part), 1):
+      if hashes[n_read - 1 : n_read] != [text.sha256]:
         raise _changed()
-      if (text.sha256 in self._heldout) == is_heldout:
+      if is_kept[n_read - 1]:
         yield text
-    if n_read != len(self._hashes):
+    if n_read != len(hashes):
       raise _changed()
 
-  def _read(self) -> Iterator[Text]:
-    for name, text in _limited(
-      self._source.documents(), self._config.max_bytes
-    ):
-      utf8 = to_bytes(text, name)
-      if utf8:
-        yield Text(text, len(utf8), hashlib.sha256(utf8).digest())
+  def _read(self, part: int) -> Iterator[Text]:
+    return read(self._sources[part].documents(), self._config.max_bytes)
 
 
-def heldout(sizes: Counter[bytes], wanted: int) -> frozenset[bytes]:
+def heldout(
+  sizes: Counter[bytes], wanted: int, name: str = "source"
+) -> frozenset[bytes]:
   """Chooses held-out documents: the first by hash, until `wanted` bytes.
 
   The choice depends on the texts alone: no seed, no order. A document that
@@ -110,15 +211,16 @@ def heldout(sizes: Counter[bytes], wanted: int) -> frozenset[bytes]:
 
   Args:
     sizes: sha256 of a text -> bytes of all its copies.
+    name: of the source, for messages.
 
   Raises:
     UserError: there is one document, or more than half would be held out.
   """
   if len(sizes) < 2:
     raise UserError(
-      "the source gives 1 document, and whole documents are held out; give at"
-      " least 2 (data.opts.text.documents='paragraph' makes each paragraph of"
-      " a text file one)"
+      f"data.source={name!r} gives 1 document, and whole documents are held"
+      " out; give at least 2 (data.opts.text.documents='paragraph' makes each"
+      " paragraph of a text file one)"
     )
   chosen, total = [], 0
   for sha256 in sorted(sizes):
@@ -133,24 +235,10 @@ def heldout(sizes: Counter[bytes], wanted: int) -> frozenset[bytes]:
   if 2 * total > sizes.total():
     raise UserError(
       f"data.heldout_bytes={wanted} would hold out {total} of the"
-      f" {sizes.total()} bytes there are, more than half; set it to"
+      f" {sizes.total()} bytes that {name!r} has, more than half; set it to"
       f" {max(1, sizes.total() // 10)} or add text"
     )
   return frozenset(chosen)
-
-
-def _limited(
-  documents: Iterable[Document], max_bytes: int
-) -> Iterator[Document]:
-  """Yields documents up to `max_bytes` (0: all); the last is cut to fit."""
-  left = max_bytes
-  for name, text in documents:
-    size = len(to_bytes(text, name))
-    if max_bytes and size >= left:
-      yield Document(name, text.encode()[:left].decode("utf-8", "ignore"))
-      return
-    left -= size
-    yield Document(name, text)
 
 
 def _changed() -> UserError:

@@ -14,6 +14,8 @@ from jaxtyping import Float32, Int32
 
 WINDOW = 1 << 20  # slots of short pieces that are held back and fitted together
 
+Ids = Sequence[int] | np.ndarray
+
 
 class Row(NamedTuple):
   """T slots: what the model reads, and what it is to predict there.
@@ -46,7 +48,7 @@ def positions(
 
 
 def pieces(
-  ids: Sequence[int], seq_len: int, bos_id: int, eos_id: int
+  ids: Ids, seq_len: int, bos_id: int, eos_id: int
 ) -> Iterator[Int32[np.ndarray, "2 N"]]:
   """Yields the document's (inputs, targets), cut into at most T = seq_len.
 
@@ -96,7 +98,7 @@ def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
 
 
 def pack(
-  documents: Iterable[Sequence[int]],
+  documents: Iterable[Ids],
   seq_len: int,
   *,
   bos_id: int,

@@ -1,11 +1,13 @@
 """Batches in an order that hosts, shards and restarts do not change (Grain).
 
-The global stream is one: every epoch's rows in a new order, end to end. Batch
-b is its rows b*B ... (b+1)*B - 1, and shard s of n reads the s-th n-th of each
-batch, so that any number of hosts trains on the same batches.
+The global stream is one: of each source every epoch's rows in a new order, end
+to end; and of several sources the next row of each in turn, as often as its
+share says. Batch b is its rows b*B ... (b+1)*B - 1, and shard s of n reads the
+s-th n-th of each batch, so that any number of hosts trains on the same batches.
 """
 
 import hashlib
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, TypedDict
 
@@ -16,12 +18,15 @@ from jaxtyping import Float32, Int32, Int64
 from ..errors import UserError
 from . import packing
 from .config import DataConfig
-from .prepare import Prepared
+from .prepare import Packed, Prepared
 
 # Threads that read ahead. They share Python's lock: from the page cache 1, 2
 # and 4 of them gave 4.1, 3.1 and 2.0 million tokens/s on 2 cores; the second
 # hides the latency of a slow disk.
 _READERS = 2
+# Rows of a source in a stream without end: of several sources Grain adds up
+# the lengths, which must fit 64 bits.
+_ENDLESS = 1 << 48
 
 
 class Batch(TypedDict):
@@ -29,7 +34,8 @@ class Batch(TypedDict):
 
   weights: 1 on real slots, 0 on padding.
   example_ids: place in the global batch, from 0; dropout draws from it.
-  row: place in the packed file; -1 for a row that only fills the last batch.
+  row: place in the packed file, counted on from that of the source before; -1
+    for a row that only fills the last batch.
   """
 
   tokens: Int32[np.ndarray, "B T"]
@@ -86,8 +92,22 @@ def train_batches(
   Raises:
     UserError: data.batch_size is not a multiple of n_shards.
   """
-  rows = _source(_Rows(prepared, "train", config.seq_len))
-  stream = rows.shuffle(_shuffle_seed(config.seed)).repeat()
+  first_rows = itertools.accumulate(
+    (part.n_train_rows for part in prepared.parts), initial=0
+  )
+  streams = [
+    _source(_Rows(part, "train", first_row))
+    .shuffle(_shuffle_seed(config.seed, i))
+    .repeat(_ENDLESS // part.n_train_rows)
+    for i, (part, first_row) in enumerate(
+      zip(prepared.parts, first_rows, strict=False)
+    )
+  ]
+  stream = streams[0]
+  if len(streams) > 1:
+    stream = grain.MapDataset.mix(
+      streams, [part.share for part in prepared.parts]
+    )
   return Batches(
     _batched(stream, config.batch_size, shard, n_shards), config.prefetch
   )
@@ -97,18 +117,27 @@ def heldout_batches(
   prepared: Prepared,
   config: DataConfig,
   *,
+  part: int = 0,
   shard: int = 0,
   n_shards: int = 1,
 ) -> Iterator[Batch]:
-  """Yields this shard's part of every held-out row, once, in the file's order.
+  """Yields this shard's part of a source's held-out rows, once, in their order.
 
   The last batch is filled up to B with rows of weight 0.
+
+  Args:
+    part: which of the sources.
 
   Raises:
     UserError: data.batch_size is not a multiple of n_shards.
   """
+  empty = np.zeros((3, prepared.seq_len), "<i4")
+  empty[:2] = prepared.tokenizer.pad_id
   source = _Rows(
-    prepared, "heldout", config.seq_len, multiple_of=config.batch_size
+    prepared.parts[part],
+    "heldout",
+    fill=empty.tobytes(),
+    multiple_of=config.batch_size,
   )
   batches = _batched(_source(source), config.batch_size, shard, n_shards)
   return _iterate(batches, config.prefetch)
@@ -121,17 +150,22 @@ def _source(rows: "_Rows") -> grain.MapDataset:
 
 
 class _Rows:
-  """The records of one file as (row, bytes), filled up with empty rows."""
+  """The records of one file as (row, bytes), filled up to a multiple."""
 
   def __init__(
-    self, prepared: Prepared, side: str, seq_len: int, multiple_of: int = 1
+    self,
+    part: Packed,
+    side: str,
+    first_row: int = 0,
+    *,
+    fill: bytes = b"",
+    multiple_of: int = 1,
   ):
     self._records: Any = grain.sources.ArrayRecordDataSource(
-      str(prepared.folder / f"{side}.array_record")
+      str(part.folder / f"{side}.array_record")
     )
-    empty = np.zeros((3, seq_len), "<i4")
-    empty[:2] = prepared.tokenizer.pad_id
-    self._empty = empty.tobytes()
+    self._first_row = first_row
+    self._fill = fill
     self._length = -(-len(self._records) // multiple_of) * multiple_of
 
   def __len__(self) -> int:
@@ -139,8 +173,8 @@ class _Rows:
 
   def __getitem__(self, row: int) -> tuple[int, bytes]:
     if row >= len(self._records):
-      return -1, self._empty
-    return row, self._records[row]
+      return -1, self._fill
+    return self._first_row + row, self._records[row]
 
 
 class _Shard(grain.MapDataset):
@@ -202,10 +236,11 @@ def _iterate(batches: grain.MapDataset, prefetch: int) -> Any:
   return iter(batches.to_iter_dataset(options))
 
 
-def _shuffle_seed(seed: int) -> int:
-  """Returns 32 bits that are far apart for neighbouring seeds.
+def _shuffle_seed(seed: int, part: int) -> int:
+  """Returns 32 bits that are far apart for neighbouring seeds and sources.
 
   Grain shuffles epoch e by seed + e: taken as they are, seeds 0 and 1 would
   train on the same order, one epoch apart.
   """
-  return int.from_bytes(hashlib.sha256(b"shuffle %d" % seed).digest()[:4])
+  words = b"shuffle %d" % seed + (b" of %d" % part if part else b"")
+  return int.from_bytes(hashlib.sha256(words).digest()[:4])

@@ -1,86 +1,183 @@
 """Text to packed rows on disk, once: tokenizer, held-out split, ArrayRecord."""
 
 import dataclasses
+import functools
 import gzip
 import hashlib
 import importlib
+import itertools
 import json
 import lzma
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from ..errors import UserError
-from . import packing
+from . import packing, work
 from .cache import cached, root
 from .config import DataConfig
-from .corpus import Corpus, Text
+from .corpus import Corpus
+from .mixture import shares
 from .progress import Progress
+from .texts import Text, batched
 from .tokenizers import TOKENIZERS, Tokenizer
 
-FORMAT = 1  # of what is in the cache; raise it when that changes
+FORMAT = 2  # of what is in the cache; raise it when that changes
 _META = "meta.json"
-_ENCODE = 1 << 20  # bytes of text that are encoded at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class Packed:
+  """The packed rows of one source.
+
+  Attributes:
+    name: of the source, as the config has it.
+    share: of the rows in training that come from it.
+    epochs: how often its rows may be seen at most; 0: any number of times.
+    folder: holds train.array_record and heldout.array_record, a row each
+      record: int32 [3, T], little-endian tokens, targets and segment_ids.
+    train_tokens: targets in the training rows, EOS included.
+    train_bytes, heldout_bytes: UTF-8 bytes of the documents on each side.
+    gzip_bytes, xz_bytes: of the held-out documents in one stream, at level 9.
+  """
+
+  name: str
+  share: float
+  epochs: float
+  folder: pathlib.Path
+  n_train_rows: int
+  n_heldout_rows: int
+  train_tokens: int
+  train_documents: int
+  train_bytes: int
+  heldout_bytes: int
+  gzip_bytes: int
+  xz_bytes: int
 
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-  """Packed rows, their tokenizer and what was measured on the way.
+  """All of a config's packed rows, and their tokenizer.
 
-  folder: holds train.array_record and heldout.array_record, a row each record:
-    int32 [3, T], little-endian tokens, targets and segment_ids.
-  fingerprint: hash of the text, the split, the tokenizer and the packing.
-  train_tokens: targets in the training rows, EOS included.
-  train_bytes, heldout_bytes: UTF-8 bytes of the documents on each side.
-  bytes_per_token: of the training text, specials not counted.
-  fill: share of the training rows' slots that hold a token.
-  gzip_bits_per_byte, xz_bits_per_byte: of the held-out documents in one
-    stream, at level 9; what a model has to beat.
+  Attributes:
+    parts: the sources, in the order of the config.
+    fingerprint: hash of the texts, the split, the tokenizer, the packing and
+      the shares.
+    seq_len: T of the rows.
   """
 
-  folder: pathlib.Path
+  parts: tuple[Packed, ...]
   tokenizer: Tokenizer
   fingerprint: str
-  n_train_rows: int
-  n_heldout_rows: int
-  train_tokens: int
-  train_bytes: int
-  heldout_bytes: int
-  bytes_per_token: float
-  fill: float
-  gzip_bits_per_byte: float
-  xz_bits_per_byte: float
+  seq_len: int
+
+  def total(self, what: str) -> int:
+    """Returns the sum over the sources of one of their numbers."""
+    return sum(getattr(part, what) for part in self.parts)
+
+  @property
+  def n_train_rows(self) -> int:
+    return self.total("n_train_rows")
+
+  @property
+  def heldout_bytes(self) -> int:
+    return self.total("heldout_bytes")
+
+  @property
+  def bytes_per_token(self) -> float:
+    """Of the training text, specials not counted."""
+    # Each document's targets are its tokens and EOS.
+    tokens = self.total("train_tokens") - self.total("train_documents")
+    return self.total("train_bytes") / tokens
+
+  @property
+  def fill(self) -> float:
+    """The share of the training rows' slots that hold a token."""
+    return self.total("train_tokens") / (self.n_train_rows * self.seq_len)
+
+  @property
+  def gzip_bits_per_byte(self) -> float:
+    """Of the held-out text; what a model has to beat."""
+    return 8 * self.total("gzip_bytes") / self.heldout_bytes
+
+  @property
+  def xz_bits_per_byte(self) -> float:
+    """Of the held-out text, likewise."""
+    return 8 * self.total("xz_bytes") / self.heldout_bytes
+
+  def check_epochs(self, n_rows: int) -> None:
+    """Refuses a training of `n_rows` rows in which a source runs dry.
+
+    Raises:
+      UserError: names the first source that would be seen too often.
+    """
+    for part in self.parts:
+      epochs = n_rows * part.share / part.n_train_rows
+      if part.epochs and epochs > part.epochs:
+        raise UserError(
+          f"data.mixture: {part.name!r} runs dry: {n_rows} rows at a share of"
+          f" {part.share:.3g} are {epochs:.2f} epochs of its"
+          f" {part.n_train_rows} rows, and {part.epochs:g} are allowed; lower"
+          " its weight, steps or data.batch_size, or allow more epochs"
+        )
 
 
-def prepare(config: DataConfig, *, progress: bool = True) -> Prepared:
+def prepare(
+  config: DataConfig, *, progress: bool = True, workers: int = 1
+) -> Prepared:
   """Returns the packed rows of a config, from the cache where they are there.
 
   The documents are read in any case: their hash is part of the key.
 
+  Args:
+    workers: processes; the result does not depend on it.
+
   Raises:
-    UserError: the source, the tokenizer or the split cannot be had as the
+    UserError: a source, the tokenizer or the split cannot be had as the
       config says, or there are fewer rows than one batch.
   """
   with Progress(progress) as track:
-    corpus = Corpus(config, track)
-    tokenizer = trained_tokenizer(config, corpus)
-    fingerprint = _hash(
-      corpus.fingerprint,
-      config.source,
-      repr(corpus.options),
+    return pack_corpus(config, Corpus(config, track, workers), workers)
+
+
+def pack_corpus(
+  config: DataConfig, corpus: Corpus, workers: int = 1
+) -> Prepared:
+  """As `prepare`, of a corpus that has been read."""
+  tokenizer = trained_tokenizer(config, corpus)
+  encode = Encode(
+    TOKENIZERS[config.tokenizer],
+    tokenizer_folder(config, corpus),
+    _tokenizer_options(config),
+  )
+  folders, metas = [], []
+  for i, part in enumerate(corpus.parts):
+    key = _hash(
+      corpus.fingerprints[i],
+      part.word,
+      repr(part.options),
       tokenizer.fingerprint,
       config.seq_len,
-      config.heldout_bytes,
-      config.max_bytes,
     )
-    folder = cached(
-      root() / "packed" / fingerprint,
-      lambda new: _pack(corpus, tokenizer, config.seq_len, new),
+    unfinished = root() / "work" / f"encode-{key}"
+    build = functools.partial(
+      _pack, corpus, i, tokenizer, encode, config.seq_len, workers, unfinished
     )
-  meta = json.loads((folder / _META).read_text())
-  prepared = Prepared(folder, tokenizer, fingerprint, **meta)
+    folders.append(cached(root() / "packed" / key, build))
+    work.forget(unfinished)
+    metas.append(json.loads((folders[-1] / _META).read_text()))
+  wanted = shares(config, [meta["train_tokens"] for meta in metas])
+  parts = tuple(
+    Packed(part.name, share, part.epochs, folder, **meta)
+    for part, share, folder, meta in zip(
+      corpus.parts, wanted, folders, metas, strict=True
+    )
+  )
+  fingerprint = _hash([folder.name for folder in folders], wanted)
+  prepared = Prepared(parts, tokenizer, fingerprint, config.seq_len)
   if prepared.n_train_rows < config.batch_size:
     raise UserError(
       f"data.batch_size={config.batch_size} is more than the"
@@ -101,8 +198,8 @@ def tokenizer_folder(config: DataConfig, corpus: Corpus) -> pathlib.Path:
     repr(_tokenizer_options(config)),
     config.vocab_size,
     config.tokenizer_bytes,
-    config.heldout_bytes,
-    corpus.fingerprint,
+    shares(config, [side.bytes for side in corpus.train_sides]),
+    corpus.fingerprints,
   )
   return root() / "tokenizers" / key
 
@@ -129,61 +226,87 @@ def _hash(*parts: Any) -> str:
   return hashlib.sha256(json.dumps((FORMAT, *parts)).encode()).hexdigest()[:32]
 
 
+@dataclasses.dataclass(frozen=True)
+class Encode:
+  """Texts to ids, in any process: a tokenizer itself may not pickle."""
+
+  kind: Any
+  folder: pathlib.Path
+  options: Any
+
+  def __call__(self, texts: Sequence[str]) -> pa.Table:
+    ids = _loaded(self).encode_batch(list(texts))
+    return pa.table({"ids": pa.array(ids, pa.list_(pa.int32()))})
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(encode: Encode) -> Tokenizer:
+  return encode.kind.load(encode.folder, encode.options)
+
+
 def _pack(
-  corpus: Corpus, tokenizer: Tokenizer, seq_len: int, folder: pathlib.Path
+  corpus: Corpus,
+  part: int,
+  tokenizer: Tokenizer,
+  encode: Encode,
+  seq_len: int,
+  workers: int,
+  unfinished: pathlib.Path,
+  folder: pathlib.Path,
 ) -> None:
-  """Writes both sides' rows and meta.json into `folder`."""
-  n_train_rows, train_tokens, n_documents = _write(
-    corpus.train("packing"), tokenizer, seq_len, folder / "train.array_record"
+  """Writes both sides' rows and meta.json of a source into `folder`."""
+  name = corpus.parts[part].name
+
+  def write(side: str, texts: Iterator[Text]) -> tuple[int, int]:
+    batches = ([text.text for text in batch] for batch in batched(texts))
+    tables = work.run(encode, batches, unfinished / side, workers)
+    rows = packing.pack(
+      _ids(tables),
+      seq_len,
+      bos_id=tokenizer.bos_id,
+      eos_id=tokenizer.eos_id,
+      pad_id=tokenizer.pad_id,
+    )
+    return _write(rows, folder / f"{side}.array_record")
+
+  n_train_rows, train_tokens = write(
+    "train", corpus.train(f"packing {name}", part)
   )
-  n_heldout_rows, _, _ = _write(
-    corpus.heldout("packing held-out text"),
-    tokenizer,
-    seq_len,
-    folder / "heldout.array_record",
+  n_heldout_rows, _ = write(
+    "heldout", corpus.heldout(f"packing held-out {name}", part)
   )
-  utf8 = b"".join(text.text.encode() for text in corpus.heldout("compressing"))
+  utf8 = b"".join(
+    text.text.encode() for text in corpus.heldout(f"compressing {name}", part)
+  )
   meta = {
     "n_train_rows": n_train_rows,
     "n_heldout_rows": n_heldout_rows,
     "train_tokens": train_tokens,
-    "train_bytes": corpus.train_bytes,
-    "heldout_bytes": corpus.heldout_bytes,
-    # Each document's targets are its tokens and EOS.
-    "bytes_per_token": corpus.train_bytes / (train_tokens - n_documents),
-    "fill": train_tokens / (n_train_rows * seq_len),
-    "gzip_bits_per_byte": 8 * len(gzip.compress(utf8, 9)) / len(utf8),
-    "xz_bits_per_byte": 8 * len(lzma.compress(utf8, preset=9)) / len(utf8),
+    "train_documents": corpus.train_sides[part].documents,
+    "train_bytes": corpus.train_sides[part].bytes,
+    "heldout_bytes": len(utf8),
+    "gzip_bytes": len(gzip.compress(utf8, 9)),
+    "xz_bytes": len(lzma.compress(utf8, preset=9)),
   }
   (folder / _META).write_text(json.dumps(meta, indent=2))
 
 
-def _write(
-  texts: Iterable[Text],
-  tokenizer: Tokenizer,
-  seq_len: int,
-  file: pathlib.Path,
-) -> tuple[int, int, int]:
-  """Writes the packed texts; returns the numbers of rows, targets, texts."""
+def _ids(tables: Iterator[pa.Table]) -> Iterator[np.ndarray]:
+  """Yields the ids of each document."""
+  for table in tables:
+    for chunk in table["ids"].chunks:
+      values = chunk.values.to_numpy()
+      offsets = chunk.offsets.to_numpy()
+      for start, end in itertools.pairwise(offsets):
+        yield values[start:end]
+
+
+def _write(rows: Iterator[packing.Row], file: pathlib.Path) -> tuple[int, int]:
+  """Writes packed rows; returns their number and that of the targets."""
   array_record_module = importlib.import_module(
     "array_record.python.array_record_module"
   )
-
-  n_rows = n_targets = n_texts = 0
-
-  def encoded() -> Iterator[list[int]]:
-    nonlocal n_texts
-    for some in _batched(texts):
-      n_texts += len(some)
-      yield from tokenizer.encode_batch(some)
-
-  rows = packing.pack(
-    encoded(),
-    seq_len,
-    bos_id=tokenizer.bos_id,
-    eos_id=tokenizer.eos_id,
-    pad_id=tokenizer.pad_id,
-  )
+  n_rows = n_targets = 0
   # One record a group: rows are read in a shuffled order, each by itself.
   writer = array_record_module.ArrayRecordWriter(str(file), "group_size:1")
   try:
@@ -194,18 +317,4 @@ def _write(
       n_targets += int(np.count_nonzero(row.segment_ids))
   finally:
     writer.close()
-  return n_rows, n_targets, n_texts
-
-
-def _batched(texts: Iterable[Text]) -> Iterator[list[str]]:
-  """Yields lists of about `_ENCODE` bytes, which threads encode together."""
-  some: list[str] = []
-  size = 0
-  for text in texts:
-    some.append(text.text)
-    size += text.size
-    if size >= _ENCODE:
-      yield some
-      some, size = [], 0
-  if some:
-    yield some
+  return n_rows, n_targets

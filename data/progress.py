@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from .corpus import Text, Track, untracked
+from .texts import Text, Track, untracked
 
 
 class Progress:

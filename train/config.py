@@ -10,12 +10,13 @@ import hashlib
 import json
 import math
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from ..data.config import DataConfig
+from ..data.cleaning import CLEANERS
+from ..data.config import DataConfig, source_word
 from ..data.sources import SOURCES
 from ..data.tokenizers import TOKENIZERS
 from ..errors import UserError, nearest
@@ -183,7 +184,10 @@ def _choices(c: Mapping[str, Any]) -> Iterator[tuple[str, Registry, str]]:
   yield "model", FFNS, c["model"]["ffn"]
   yield "opt", OPTIMIZERS, c["opt"]["name"]
   yield "opt", SCHEDULES, c["opt"]["schedule"]
-  yield "data", SOURCES, c["data"]["source"]
+  for name, _, _ in c["data"]["mixture"]:
+    yield "data", SOURCES, source_word(name)
+  for step in c["data"]["clean"]:
+    yield "data", CLEANERS, step
   yield "data", TOKENIZERS, c["data"]["tokenizer"]
   yield "objective", OBJECTIVES, c["objective"]["name"]
 
@@ -239,15 +243,10 @@ def resolve(
   )
   load_plugins(values["plugins"])
 
-  model = values["model"]
-  if mixer := model.pop("mixer"):
-    default = tuple(defaults["model"]["pattern"])
-    if tuple(model["pattern"]) not in (default, (mixer,)):
-      raise UserError(
-        f"model.mixer={mixer!r} and model.pattern={tuple(model['pattern'])}"
-        " are both set; mixer is short for pattern=(mixer,): keep one"
-      )
-    model["pattern"] = (mixer,)
+  _spread(values, defaults, "model.mixer", "pattern", lambda word: (word,))
+  _spread(
+    values, defaults, "data.source", "mixture", lambda word: ((word, 1.0, 0.0),)
+  )
 
   given = {name: values[name].get("opts", {}) for name in NAMESPACES}
   chosen: dict[str, dict[str, Any]] = {name: {} for name in NAMESPACES}
@@ -290,7 +289,29 @@ def from_dict(
   """Reads a resolved config back, as `config.json` holds it."""
   values = json.loads(json.dumps(resolved))
   values.setdefault("model", {})["mixer"] = ""
+  values.setdefault("data", {})["source"] = ""
   return resolve(ConfigDict(values, sort_keys=False), overrides)
+
+
+def _spread(
+  values: dict[str, Any],
+  defaults: dict[str, Any],
+  key: str,
+  longer: str,
+  meaning: Callable[[str], tuple],
+) -> None:
+  """Writes a short form, as in `model.mixer`, in the long one it stands for."""
+  namespace, short = key.split(".")
+  node = values[namespace]
+  if not (word := node.pop(short)):
+    return
+  given, default = freeze(node[longer]), freeze(defaults[namespace][longer])
+  if given not in (default, meaning(word)):
+    raise UserError(
+      f"{key}={word!r} and {namespace}.{longer}={given} are both set; {short}"
+      f" is short for {longer}={meaning(word)}: keep one"
+    )
+  node[longer] = meaning(word)
 
 
 def _refuse_option(key: str, chosen: Mapping[str, Mapping]) -> None:

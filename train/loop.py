@@ -12,7 +12,7 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from ..data.pipeline import heldout_batches, train_batches
+from ..data.pipeline import train_batches
 from ..data.prepare import Prepared, prepare
 from ..errors import UserError
 from ..infer.sampling import Sampling, generate
@@ -208,9 +208,9 @@ class Loop:
     self.heldout = evaluate(
       self.eval_step,
       self.state,
-      heldout_batches(self.prepared, self.config.data),
+      self.prepared,
+      self.config.data,
       self.shardings,
-      self.prepared.heldout_bytes,
     )
     self._evaluated = self.step
     self.logs.write(
@@ -255,9 +255,14 @@ class Loop:
     out = self.console
     out.print()
     out.print(f"held-out bits per byte ({self.prepared.heldout_bytes:,} bytes)")
-    bits = {"this model": self.heldout["bits_per_byte"], **references}
-    for name, value in bits.items():
-      out.print(f"  {name:<12} {value:.3f}")
+    bits = {"this model": self.heldout["bits_per_byte"]}
+    if len(self.prepared.parts) > 1:
+      bits |= {
+        f"on {part.name}": self.heldout[f"{part.name}/bits_per_byte"]
+        for part in self.prepared.parts
+      }
+    for name, value in {**bits, **references}.items():
+      out.print(f"  {name:<12} {value:.3f}", markup=False)
     config = self.config
     params = eval_params(config.opt, self.state.opt_state, self.state.params)
     sampling = Sampling(
@@ -306,6 +311,7 @@ def train(
     )
   provisional_setup(config)
   prepared = prepare(config.data, progress=config.log.progress)
+  prepared.check_epochs(config.steps * config.data.batch_size)
   fitted = fit_vocab(config, prepared.tokenizer.vocab_size)
   facts = {
     "data_fingerprint": prepared.fingerprint,

@@ -1,7 +1,7 @@
 """Document sources: where text comes from."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from ...registry import Registry
 
@@ -18,7 +18,13 @@ class Source(Protocol):
   """Gives the same documents in the same order wherever the files are equal.
 
   The order is that of the relative posix names, never that of the disk.
+
+  Attributes:
+    argument: the option that stands behind the colon of `data.source`, as in
+      "text:notes/"; "" where nothing may.
   """
+
+  argument: ClassVar[str]
 
   def __init__(self, options: Any): ...
 

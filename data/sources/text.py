@@ -11,6 +11,7 @@ import pathlib
 import re
 import zlib
 from collections.abc import Iterator
+from typing import ClassVar
 
 from ...errors import UserError, nearest
 from . import Document
@@ -45,6 +46,8 @@ class Options:
 
 class Text:
   """The documents of the files, in the order of `paths`, then of names."""
+
+  argument: ClassVar[str] = "paths"
 
   def __init__(self, options: Options):
     if not options.paths:

@@ -35,7 +35,10 @@ def write(folder, n=40, longest=60, seed=0):
 
 def config(folder, **overrides):
   values = {
-    "source": "text",
+    "mixture": (("text", 1.0, 0.0),),
+    "balance": "shares",
+    "temperature": 1.0,
+    "clean": (),
     "tokenizer": "bytes",
     "vocab_size": 300,
     "tokenizer_bytes": 4000,

@@ -168,7 +168,7 @@ def test_every_held_out_row_comes_once_in_order_and_the_rest_weighs_nothing(
   rows = np.concatenate(
     [batch["row"] for batches in zip(*parts, strict=True) for batch in batches]
   )
-  n = prepared.n_heldout_rows
+  n = prepared.total("n_heldout_rows")
   assert n % config.batch_size
   assert rows[:n].tolist() == list(range(n)) and (rows[n:] == -1).all()
   assert len(rows) % config.batch_size == 0

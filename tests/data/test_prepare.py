@@ -17,6 +17,7 @@ from ablax.data import prepare as prepare_module
 from ablax.data.prepare import Prepared, prepare
 from ablax.data.sources import Document
 from ablax.data.sources.text import Options
+from ablax.data.texts import _limited
 from ablax.data.tokenizers import TOKENIZERS
 from ablax.data.tokenizers.bpe import BPE
 from ablax.errors import UserError
@@ -40,7 +41,8 @@ def prepared_of(tmp_path, **overrides) -> Prepared:
 
 
 def rows(prepared, side):
-  records = ArrayRecordDataSource(str(prepared.folder / f"{side}.array_record"))
+  (part,) = prepared.parts
+  records = ArrayRecordDataSource(str(part.folder / f"{side}.array_record"))
   return [np.frombuffer(r, "<i4").reshape(3, -1) for r in records]
 
 
@@ -131,10 +133,10 @@ def test_what_was_measured_is_what_is_there(tmp_path, texts):
   train, held = documents(prepared, "train"), documents(prepared, "heldout")
   train_rows = rows(prepared, "train")
   assert prepared.n_train_rows == len(train_rows)
-  assert prepared.n_heldout_rows == len(rows(prepared, "heldout"))
+  assert prepared.total("n_heldout_rows") == len(rows(prepared, "heldout"))
   n_bytes = sum(len(t.encode()) * n for t, n in train.items())
-  assert prepared.train_bytes == n_bytes
-  assert prepared.train_tokens == n_bytes + train.total()
+  assert prepared.total("train_bytes") == n_bytes
+  assert prepared.total("train_tokens") == n_bytes + train.total()
   assert prepared.bytes_per_token == 1.0
   assert prepared.fill == np.mean([row[2] > 0 for row in train_rows])
   utf8 = "".join(t for t in texts if t in held).encode()
@@ -151,7 +153,7 @@ def test_the_second_preparation_comes_from_the_cache(
   tmp_path, texts, monkeypatch
 ):
   first = prepared_of(tmp_path, tokenizer="bpe", batch_size=1)
-  monkeypatch.setattr(prepare_module, "_pack", None)
+  monkeypatch.setattr(prepare_module, "_pack", lambda *args: 1 / 0)
   monkeypatch.setattr(BPE, "train", classmethod(lambda *args: 1 / 0))
   second = prepared_of(tmp_path, tokenizer="bpe", batch_size=1)
   for name in Prepared.__dataclass_fields__:
@@ -185,21 +187,21 @@ def test_the_fingerprint_changes_with_content_and_options(tmp_path, texts):
 
 def test_max_bytes_takes_that_much_text(tmp_path, texts):
   prepared = prepared_of(tmp_path, max_bytes=5000, batch_size=1)
-  assert prepared.train_bytes + prepared.heldout_bytes == 5000
+  assert prepared.total("train_bytes") + prepared.heldout_bytes == 5000
 
 
 def test_max_bytes_does_not_cut_a_character(tmp_path):
-  read = corpus._limited([Document("a", "aé"), Document("b", "ü")], 2)
+  read = _limited([Document("a", "aé"), Document("b", "ü")], 2)
   assert list(read) == [("a", "a")]
 
 
 @pytest.mark.parametrize("file", ["train.array_record", "meta.json"])
 def test_a_truncated_cache_is_built_again(tmp_path, texts, file):
   first = prepared_of(tmp_path)
-  whole = (first.folder / file).read_bytes()
-  (first.folder / file).write_bytes(whole[: len(whole) // 2])
-  assert prepared_of(tmp_path).folder == first.folder
-  assert (first.folder / file).read_bytes() == whole
+  whole = (first.parts[0].folder / file).read_bytes()
+  (first.parts[0].folder / file).write_bytes(whole[: len(whole) // 2])
+  assert prepared_of(tmp_path).parts[0].folder == first.parts[0].folder
+  assert (first.parts[0].folder / file).read_bytes() == whole
 
 
 def test_a_truncated_tokenizer_is_trained_again(tmp_path, texts, cache_folder):

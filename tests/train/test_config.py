@@ -77,7 +77,7 @@ def test_each_key_is_a_field_and_each_field_a_key():
     for f in dataclasses.fields(component)
     if f.name != "opts"
   } | {f.name for f in dataclasses.fields(Config) if f.name not in NAMESPACES}
-  assert set(leaves(tree)) - {"model.mixer"} == fields
+  assert set(leaves(tree)) - {"model.mixer", "data.source"} == fields
   with_opts = {
     name
     for name, component in NAMESPACES.items()
@@ -352,7 +352,7 @@ def test_an_unknown_word_is_refused_with_the_nearest(key, value, message):
     ({"log.every": 0}, "log.every=0 must be at least 1"),
     (
       {"model.mixer": "x", "model.pattern": ("y", "z")},
-      "mixer is short for pattern=(mixer,): keep one",
+      "mixer is short for pattern=('x',): keep one",
     ),
   ],
   ids=str,
@@ -490,6 +490,9 @@ WORDS = {
   "opt.lr_rules": ((".*", 2.0),),
   "opt.decay_rules": ((".*", 2.0),),
   "data.source": "text",
+  "data.mixture": (("stdlib", 1.0, 0.0), ("text", 1.0, 0.0)),
+  "data.balance": "epochs",
+  "data.clean": ("exact",),
   "data.tokenizer": "bytes",
   "objective.label_smoothing": 0.1,
   "objective.name": None,  # there is one

@@ -1,0 +1,80 @@
+"""What preparation has made of the sources: counted, with samples."""
+
+from collections import Counter
+from typing import Any
+
+from .config import DataConfig
+from .corpus import Corpus
+from .prepare import Prepared
+
+
+def report(
+  config: DataConfig, corpus: Corpus, prepared: Prepared, n_rows: int
+) -> dict[str, Any]:
+  """Returns plain values, for a table and for report.json.
+
+  Args:
+    n_rows: that a training sees, to say how often it sees each source.
+
+  Returns:
+    sources: for each, its name, what was read and what is dropped, kept and
+      packed of it, its share of the rows and its epochs.
+    dropped: reason -> documents and bytes.
+    notes: what the steps noted, such as a language -> documents, bytes, and of
+      these how many are kept.
+    samples: reason -> the first few documents that it drops.
+    facts: step -> what it says of itself.
+  """
+  dropped: Counter[tuple[str, str]] = Counter()
+  noted: Counter[tuple[str, str]] = Counter()
+  lost = [Counter() for _ in corpus.parts]
+  for part, size, reason, note in corpus.decisions():
+    if reason:
+      dropped[reason, "documents"] += 1
+      dropped[reason, "bytes"] += size
+      lost[part]["documents"] += 1
+      lost[part]["bytes"] += size
+    if note:
+      noted[note, "documents"] += 1
+      noted[note, "bytes"] += size
+      noted[note, "kept"] += not reason
+  sources = [
+    {
+      "name": packed.name,
+      "documents": corpus.read_sides[i].documents,
+      "bytes": corpus.read_sides[i].bytes,
+      "dropped_documents": lost[i]["documents"],
+      "dropped_bytes": lost[i]["bytes"],
+      "train_bytes": packed.train_bytes,
+      "heldout_bytes": packed.heldout_bytes,
+      "train_tokens": packed.train_tokens,
+      "train_rows": packed.n_train_rows,
+      "bytes_per_token": packed.train_bytes
+      / (packed.train_tokens - packed.train_documents),
+      "fill": packed.train_tokens / (packed.n_train_rows * config.seq_len),
+      "share": packed.share,
+      "epochs": n_rows * packed.share / packed.n_train_rows,
+    }
+    for i, packed in enumerate(prepared.parts)
+  ]
+  cleaning = corpus.cleaning
+  return {
+    "fingerprint": prepared.fingerprint,
+    "tokenizer": config.tokenizer,
+    "vocab_size": prepared.tokenizer.vocab_size,
+    "seq_len": config.seq_len,
+    "sources": sources,
+    "dropped": _nested(dropped),
+    "notes": _nested(noted),
+    "samples": cleaning.samples if cleaning else {},
+    "facts": cleaning.facts if cleaning else {},
+  }
+
+
+def _nested(counts: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
+  """Returns the counts by name, those with the most documents first."""
+  nested: dict[str, dict[str, int]] = {}
+  for (name, what), n in counts.items():
+    nested.setdefault(name, {})[what] = n
+  order = sorted(nested, key=lambda name: (-nested[name]["documents"], name))
+  return {name: nested[name] for name in order}
