@@ -142,7 +142,7 @@ FEATURES = {
     "Goyal et al. 2017, arXiv:1706.02677",
     "parallel/rules.py",
   ),
-  "fsdp": Feature(
+  "fully_sharded": Feature(
     "mesh.fsdp=8",
     "Sharded parameters and optimizer state",
     "Rajbhandari et al. 2020, arXiv:1910.02054",

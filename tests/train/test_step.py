@@ -24,7 +24,7 @@ PROVES = (
   "feature:clipping",
   "feature:accumulation",
   "feature:data_parallel",
-  "feature:fsdp",
+  "feature:fully_sharded",
   "feature:tensor_parallel",
   "feature:dropout",
 )
