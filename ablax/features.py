@@ -34,6 +34,12 @@ FEATURES = {
     "Penedo et al. 2024, arXiv:2406.17557",
     "data/clean.py",
   ),
+  "beam": Feature(
+    "data.clean=exact,minhash",
+    "Cleaning by Apache Beam",
+    "Akidau et al. 2015, doi:10.14778/2824032.2824076",
+    "data/beam.py",
+  ),
   "packing": Feature(
     "data.seq_len=256",
     "Packed documents, best fit",

@@ -39,6 +39,12 @@ def main(argv: list[str]) -> int:
     metavar="N",
     help="processes (default: one for each core); any number gives the same",
   )
+  parser.add_argument(
+    "--beam",
+    metavar="FLAGS",
+    help="clean by Apache Beam with these pipeline options, as in"
+    " --beam='--runner=DirectRunner --direct_num_workers=8'",
+  )
   parser.add_argument("--json", action="store_true", help="for machines")
   from .train.config import load
   from .train.config_files import split_args
@@ -58,7 +64,7 @@ def main(argv: list[str]) -> int:
   from .data.report import report
 
   with Progress(sys.stderr.isatty()) as track:
-    corpus = Corpus(config.data, track, given.workers)
+    corpus = Corpus(config.data, track, given.workers, given.beam)
     prepared = pack_corpus(config.data, corpus, given.workers)
   n_rows = config.steps * config.data.batch_size
   found = report(config.data, corpus, prepared, n_rows)

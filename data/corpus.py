@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ..errors import UserError
-from .clean import Cleaning, clean
+from .clean import Facts, clean
 from .config import DataConfig
 from .mixture import shares
+from .passes import Decisions
 from .sources import SOURCES
 from .texts import Text, Track, read, untracked
 
@@ -30,6 +31,7 @@ class Corpus:
 
   Args:
     workers: processes that clean; the result does not depend on it.
+    beam: flags of Apache Beam, which then cleans; nor on this.
 
   Attributes:
     parts: the sources, in the order of the config.
@@ -37,14 +39,19 @@ class Corpus:
       in their order, and of the sides they are on.
     read_sides: of each source, all that was read.
     train_sides, heldout_sides: of each source, what is kept on either side.
-    cleaning: what was dropped and why; None where nothing was to be cleaned.
+    cleaning: what the steps say of each document; None where there are none.
+    facts: what the steps say of themselves.
 
   Raises:
     UserError: there is no text, or too little to hold some out.
   """
 
   def __init__(
-    self, config: DataConfig, track: Track = untracked, workers: int = 1
+    self,
+    config: DataConfig,
+    track: Track = untracked,
+    workers: int = 1,
+    beam: str | None = None,
   ):
     self.parts = config.parts
     self._config = config
@@ -68,11 +75,14 @@ class Corpus:
       self._hashes.append(hashes)
       self.read_sides.append(Side(len(hashes), n_bytes))
     self._is_kept = [bytearray([1]) * len(hashes) for hashes in self._hashes]
-    self.cleaning = self._clean(workers) if config.clean else None
+    self.cleaning: Decisions | None = None
+    self.facts: Facts = {}
+    if config.clean:
+      self.cleaning, self.facts = self._clean(workers, beam)
     self._split()
 
-  def _clean(self, workers: int) -> Cleaning:
-    cleaning = clean(
+  def _clean(self, workers: int, beam: str | None) -> tuple[Decisions, Facts]:
+    decisions, facts = clean(
       self._config,
       lambda: (t for i in range(len(self.parts)) for t in self._kept(i)),
       hashlib.sha256(
@@ -81,8 +91,9 @@ class Corpus:
       sum(side.bytes for side in self.read_sides),
       self._track,
       workers,
+      beam,
     )
-    reasons = iter(cleaning.reasons)
+    reasons = iter(decisions.reasons)
     for part, is_kept in zip(self.parts, self._is_kept, strict=True):
       is_kept[:] = (not next(reasons) for _ in is_kept)
       if not any(is_kept):
@@ -91,7 +102,7 @@ class Corpus:
           f" {part.name!r}; ablax prepare shows why: change a step's options or"
           " leave one out"
         )
-    return cleaning
+    return decisions, facts
 
   def _split(self) -> None:
     """Chooses the held-out texts of each source, among what is kept."""

@@ -57,7 +57,6 @@ def report(
     }
     for i, packed in enumerate(prepared.parts)
   ]
-  cleaning = corpus.cleaning
   return {
     "fingerprint": prepared.fingerprint,
     "tokenizer": config.tokenizer,
@@ -66,8 +65,8 @@ def report(
     "sources": sources,
     "dropped": _nested(dropped),
     "notes": _nested(noted),
-    "samples": cleaning.samples if cleaning else {},
-    "facts": cleaning.facts if cleaning else {},
+    "samples": corpus.cleaning.samples if corpus.cleaning else {},
+    "facts": corpus.facts,
   }
 
 

@@ -30,6 +30,15 @@ class Source(Protocol):
 
   def documents(self) -> Iterator[Document]: ...
 
+  def n_pieces(self) -> int:
+    """Returns how many runs of documents can be read apart."""
+    return 1
+
+  def piece(self, i: int) -> Iterator[Document]:
+    """Yields the i-th of these runs; all in turn are the documents."""
+    assert i == 0
+    return self.documents()
+
 
 SOURCES = Registry(
   "source",

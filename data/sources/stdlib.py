@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from ...registry import NoOptions
-from . import Document
+from . import Document, Source
 
 _LEFT_OUT = {
   "site-packages",
@@ -27,7 +27,7 @@ _LEFT_OUT = {
 _TOPICS_FILE = "pydoc_data/topics.py"
 
 
-class Stdlib:
+class Stdlib(Source):
   """The modules of the standard library, then the topics of `help()`."""
 
   argument: ClassVar[str] = ""

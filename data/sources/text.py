@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from ...errors import UserError, nearest
-from . import Document
+from . import Document, Source
 
 _UNITS = ("file", "line", "paragraph")
 _BLOCK = 1 << 20  # bytes
@@ -44,7 +44,7 @@ class Options:
       )
 
 
-class Text:
+class Text(Source):
   """The documents of the files, in the order of `paths`, then of names."""
 
   argument: ClassVar[str] = "paths"
@@ -58,19 +58,29 @@ class Text:
     self._options = options
 
   def documents(self) -> Iterator[Document]:
-    seen: set[pathlib.Path] = set()
+    for name, file in self._all_files():
+      yield from self._read(name, file)
+
+  def n_pieces(self) -> int:
+    return len(self._all_files())
+
+  def piece(self, i: int) -> Iterator[Document]:
+    return self._read(*self._all_files()[i])
+
+  def _all_files(self) -> list[tuple[str, pathlib.Path]]:
+    """Returns (name, file) of each file that holds something, once."""
+    found: dict[pathlib.Path, str] = {}
     for path in self._options.paths:
       for name, file in _files(path):
-        if file in seen:
-          continue  # named twice, say by a folder and a glob
-        seen.add(file)
         if file.stat().st_size:
-          yield from self._read(name, file)
+          # One that is named twice, say by a folder and a glob, is read once.
+          found.setdefault(file, name)
         elif os.path.isfile(os.path.expanduser(path)):
           # In a folder an empty file is ordinary; named by itself, a mistake.
           raise UserError(
             f"{file} is empty; leave it out of data.opts.text.paths"
           )
+    return [(name, file) for file, name in found.items()]
 
   def _read(self, name: str, file: pathlib.Path) -> Iterator[Document]:
     if name.lower().endswith(".parquet"):

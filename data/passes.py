@@ -1,0 +1,107 @@
+"""Cleaning steps in passes over a corpus, and what they decide.
+
+A pass reads what is left of the corpus: its filters judge each document, and
+at its end, where it has one, a step for duplicates compares what they kept.
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from .cleaning import Duplicates, Filter
+
+_EXCERPT = 200  # characters of a sample
+_SAMPLES = 5  # of what a reason drops
+
+
+@dataclasses.dataclass(frozen=True)
+class Pass:
+  """Filters, then, unless None, one step for duplicates."""
+
+  filters: tuple[Filter, ...]
+  dedup: Duplicates | None
+
+  def __call__(self, texts: Sequence[str]) -> pa.Table:
+    """Judges a batch; the verdict of the first filter that drops counts."""
+    reasons, notes = [""] * len(texts), [""] * len(texts)
+    for step in self.filters:
+      left = [i for i, reason in enumerate(reasons) if not reason]
+      verdicts = step.judge([texts[i] for i in left])
+      for i, verdict in zip(left, verdicts, strict=True):
+        reasons[i] = verdict.reason
+        notes[i] = verdict.note or notes[i]
+    signatures: list[bytes | None] = [None] * len(texts)
+    if self.dedup:
+      left = [i for i, reason in enumerate(reasons) if not reason]
+      signed = self.dedup.sign([texts[i] for i in left])
+      for i, signature in zip(left, signed, strict=True):
+        signatures[i] = signature
+    return pa.table(
+      {
+        "reason": pa.array(reasons, pa.string()),
+        "note": pa.array(notes, pa.string()),
+        "signature": pa.array(signatures, pa.binary()),
+        "excerpt": pa.array([text[:_EXCERPT] for text in texts], pa.string()),
+      }
+    )
+
+
+def passes(steps: Sequence[Any]) -> list[Pass]:
+  """Groups the steps: each one for duplicates ends a pass."""
+  found, filters = [], []
+  for step in steps:
+    if isinstance(step, Duplicates):
+      found.append(Pass(tuple(filters), step))
+      filters = []
+    else:
+      filters.append(step)
+  if filters:
+    found.append(Pass(tuple(filters), None))
+  return found
+
+
+@dataclasses.dataclass
+class Decisions:
+  """What the steps say of each document, in the order of the corpus.
+
+  Attributes:
+    reasons: why it is dropped; "" keeps it.
+    notes: what the steps noted of it, such as a language, or "".
+    samples: reason -> name and beginning of the first few that it drops.
+  """
+
+  reasons: list[str] = dataclasses.field(default_factory=list)
+  notes: list[str] = dataclasses.field(default_factory=list)
+  samples: dict[str, list[dict[str, str]]] = dataclasses.field(
+    default_factory=dict
+  )
+
+  def sample(self, reason: str, name: str, excerpt: str, of: str = "") -> None:
+    """Keeps a dropped document, if it is among the first few of its reason.
+
+    Args:
+      of: name of the document that it duplicates, or "".
+    """
+    if reason and len(self.samples.setdefault(reason, [])) < _SAMPLES:
+      sample = {"name": name, "text": excerpt} | ({"of": of} if of else {})
+      self.samples[reason].append(sample)
+
+  def save(self, folder: pathlib.Path) -> None:
+    columns = {"reason": self.reasons, "note": self.notes}
+    table = pa.table({k: pa.array(v, pa.string()) for k, v in columns.items()})
+    parquet.write_table(table, folder / "decisions.parquet")
+    text = json.dumps(
+      self.samples, ensure_ascii=False, indent=2, sort_keys=True
+    )
+    (folder / "samples.json").write_text(text, encoding="utf-8")
+
+  @classmethod
+  def load(cls, folder: pathlib.Path) -> "Decisions":
+    table = parquet.read_table(folder / "decisions.parquet")
+    samples = json.loads((folder / "samples.json").read_text(encoding="utf-8"))
+    return cls(table["reason"].to_pylist(), table["note"].to_pylist(), samples)
