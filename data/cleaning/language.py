@@ -27,8 +27,8 @@ class Options:
 
   keep: ISO 639 tags; "und" keeps what cannot be told.
   min_confidence: in [0, 1], under which a text is "und".
-  max_chars: of a longer text only so many characters are read, in _PIECES pieces
-    from its beginning to its end. 0: all.
+  max_chars: of a longer text only so many characters are read, in pieces from
+    its beginning to its end. 0: all.
   """
 
   keep: tuple[str, ...] = ("en", "zh")
