@@ -24,14 +24,19 @@ INSTALL = [
   "rich>=13.7",
   "tensorboardX>=2.6.2",
 ]
+# Of the cleaning steps `classifier` and `language`.
+CLEAN = ["scikit-learn>=1.6", "py3langid>=0.4"]
 TEST = [
   "pytest>=8",
   "pytest-xdist>=3.6",
   "beartype>=0.20",
   "psutil>=6",
+  *CLEAN,
+  "datasketch>=2",
 ]
 EXTRAS = {
   "test": TEST,
+  "clean": CLEAN,
   # Independent references. torch 2.13.0 has a CPU build.
   "parity": ["torch==2.13.0", "transformers>=5"],
   "lint": ["ruff==0.17.6", "pyright[nodejs]==1.1.414", "pre-commit>=4"],

@@ -53,6 +53,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 @functools.cache
 def registries() -> tuple[Registry, ...]:
   """Every registry, from the tokens' way in to the weights' way out."""
+  from .data.cleaning import CLEANERS
   from .data.sources import SOURCES
   from .data.tokenizers import TOKENIZERS
   from .models.ffn import FFNS
@@ -64,6 +65,7 @@ def registries() -> tuple[Registry, ...]:
 
   return (
     SOURCES,
+    CLEANERS,
     TOKENIZERS,
     MIXERS,
     POSITIONS,

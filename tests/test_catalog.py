@@ -14,6 +14,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 ROWS = catalog.rows()
 KINDS = {
   "source",
+  "cleaning step",
   "tokenizer",
   "mixer",
   "position",

@@ -130,6 +130,12 @@ class Options:
           f"data.opts.gopher.stop_words has {word!r}, which is not one word,"
           " nor one character of a script without spaces; write one each"
         )
+    if self.min_stop_words > len(set(self.stop_words)):
+      raise UserError(
+        f"data.opts.gopher.min_stop_words={self.min_stop_words} is more than"
+        f" the {len(set(self.stop_words))} in stop_words, and would drop every"
+        " text; lower it or give more words"
+      )
 
 
 def names(options: Options) -> tuple[str, ...]:
@@ -148,9 +154,8 @@ class Gopher(Rules):
 
   def __init__(self, options: Options):
     super().__init__(options)
-    self._stop_words = np.array(
-      [hash_of(word)[1] for word in options.stop_words], np.uint64
-    )
+    hashes = {hash_of(word)[1] for word in options.stop_words}
+    self._stop_words = np.array(sorted(hashes), np.uint64)
 
   def broken(self, text: str) -> Iterator[str]:
     found = chunks(text)

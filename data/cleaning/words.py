@@ -70,7 +70,7 @@ class Words(NamedTuple):
   @property
   def mostly_unspaced(self) -> bool:
     """Whether most of the text is in scripts without spaces."""
-    return 2 * HALF * np.count_nonzero(self.unspaced) > self.count
+    return 2 * HALF * int(np.count_nonzero(self.unspaced)) > self.count
 
 
 def words(text: str) -> Words:
