@@ -14,9 +14,11 @@ import pytest
 
 from ablax.data import clean as clean_module
 from ablax.data import work
-from ablax.data.clean import clean, passes
+from ablax.data.cache import root
+from ablax.data.clean import clean
 from ablax.data.cleaning import CLEANERS, Verdict
 from ablax.data.corpus import Corpus
+from ablax.data.passes import passes
 from ablax.data.prepare import pack_corpus, prepare
 from ablax.data.report import report
 from ablax.data.texts import Text, untracked
@@ -75,10 +77,14 @@ def steps(monkeypatch, tmp_path):
 TEXTS = ["hello rude", "tiny", "olleh", "hello", "ynit!", "abcde", "edcba rude"]
 
 
-def decide(names, texts=TEXTS, workers=1, monkeypatch=None):
+def decide(names, texts=TEXTS):
   config = corpora.config(pathlib.Path("x"), clean=names)
   read = [Text(f"doc{i}", t, len(t), b"") for i, t in enumerate(texts)]
-  return clean(config, lambda: iter(read), repr(texts), 100, untracked, workers)
+  decisions, facts = clean(
+    config, lambda: iter(read), repr(texts), 100, untracked
+  )
+  assert facts == {}
+  return decisions
 
 
 def test_filters_drop_and_note_each_document_by_itself():
@@ -154,7 +160,7 @@ def test_a_killed_cleaning_goes_on_where_it_was(monkeypatch):
   assert judged == [*TEXTS[:4], *TEXTS[3:]]
   assert found.reasons.count("short") == 1
   # And nothing is left of the unfinished work.
-  assert not list((found.folder.parents[1] / "work").iterdir())
+  assert not list((root() / "work").iterdir())
 
 
 def test_decisions_come_from_the_cache(monkeypatch):

@@ -14,9 +14,7 @@ UNSPACED = re.compile(
   "\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9d"
   "\U00020000-\U000323af]"
 )
-ALPHABET = (
-  "ab zé_İß09 .,-#…\n\t«»，。！「」的是了あアกခក हिनदीा가나\U0001f600\U00020001\ud800é"
-)
+ALPHABET = "ab zé_İß09 .,-#…\n\t«»，。！「」的是了あアกခក हिनदीा가나\U0001f600\U00020001\ud800é"
 
 
 def is_word(c):
