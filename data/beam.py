@@ -14,6 +14,7 @@ import json
 import pathlib
 import shlex
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from ..errors import UserError
@@ -90,32 +91,25 @@ def decide(
       pipeline
       | "readers" >> beam.Create(readers(config))
       | "spread" >> beam.Reshuffle()
-      | "read" >> beam.FlatMap(lambda reader: reader())
+      | "read" >> beam.FlatMap(Reader.__call__)
     )
     found = []
     for number, one in enumerate(passes(steps)):
-      judged, copies = _pass(beam, left, one, number)
-      found += [judged, copies]
-      dropped = (
-        (judged | f"{number}: dropped" >> beam.Filter(lambda kv: kv[1][1])),
-        copies,
-      ) | f"{number}: all dropped" >> beam.Flatten()
-      left = (
-        {"text": left, "dropped": dropped}
-        | f"{number}: join" >> beam.CoGroupByKey()
-        | f"{number}: left"
-        >> beam.FlatMap(
-          lambda kv: (
-            []
-            if list(kv[1]["dropped"])
-            else [(kv[0], t) for t in kv[1]["text"]]
-          )
+      if found:
+        dropped = (
+          found[-2] | f"{number}: dropped" >> beam.Filter(_is_dropped),
+          found[-1],
+        ) | f"{number}: all dropped" >> beam.Flatten()
+        left = (
+          {"text": left, "dropped": dropped}
+          | f"{number}: join" >> beam.CoGroupByKey()
+          | f"{number}: left" >> beam.FlatMap(_if_not_dropped)
         )
-      )
+      found += _pass(beam, left, one, number)
     _ = (
       tuple(found)
       | "decisions" >> beam.Flatten()
-      | "lines" >> beam.Map(lambda kv: json.dumps((*kv[0], *kv[1])))
+      | "lines" >> beam.Map(_line)
       | "write" >> beam.io.WriteToText(str(folder / "decisions"))
     )
   return _gathered(folder)
@@ -126,50 +120,74 @@ def _pass(beam: Any, left: Any, one: Pass, number: int) -> tuple[Any, Any]:
 
   Both of (place, (number, reason, note, name, excerpt, place of the first)).
   """
-
-  def judge(batch):
-    table = one([text.text for _, text in batch])
-    for (place, text), row in zip(batch, table.to_pylist(), strict=True):
-      verdict = (number, row["reason"], row["note"], text.name, row["excerpt"])
-      yield place, ((*verdict, None), row["signature"])
-
   signed = (
     left
     | f"{number}: batch" >> beam.BatchElements(max_batch_size=256)
-    | f"{number}: judge" >> beam.FlatMap(judge)
+    | f"{number}: judge" >> beam.FlatMap(partial(_judged, one, number))
   )
-  judged = signed | f"{number}: verdicts" >> beam.Map(
-    lambda kv: (kv[0], kv[1][0])
-  )
-  dedup = one.dedup
-  if dedup is None:
+  judged = signed | f"{number}: verdicts" >> beam.Map(_without_signature)
+  if one.dedup is None:
     none = left.pipeline | f"{number}: no copies" >> beam.Create([])
     return judged, none
-
-  def bucketed(kv):
-    place, (verdict, signature) = kv
-    if signature is not None:
-      for key in dedup.keys(signature):
-        yield key, (place, signature, verdict)
-
-  def compared(kv):
-    (first, signature_of_first, _), *later = sorted(
-      kv[1], key=lambda member: member[0]
-    )
-    for place, signature, (_, _, note, name, excerpt, _) in later:
-      if dedup.same(signature_of_first, signature):
-        yield place, (number, dedup.reason, note, name, excerpt, first)
-
   copies = (
     signed
-    | f"{number}: buckets" >> beam.FlatMap(bucketed)
-    | f"{number}: group" >> beam.GroupByKey()
-    | f"{number}: compare" >> beam.FlatMap(compared)
+    | f"{number}: keys" >> beam.FlatMap(partial(_in_buckets, one.dedup))
+    | f"{number}: buckets" >> beam.GroupByKey()
+    | f"{number}: compare" >> beam.FlatMap(partial(_copies, one.dedup))
     # The first of all whose duplicate it is.
-    | f"{number}: first"
-    >> beam.CombinePerKey(lambda found: min(found, key=lambda v: v[-1]))
+    | f"{number}: first" >> beam.CombinePerKey(_of_the_first)
   )
   return judged, copies
+
+
+# What workers call is at the top of a module: they import it by name.
+
+
+def _judged(one, number, batch):
+  table = one([text.text for _, text in batch])
+  for (place, text), row in zip(batch, table.to_pylist(), strict=True):
+    verdict = (number, row["reason"], row["note"], text.name, row["excerpt"])
+    yield place, ((*verdict, None), row["signature"])
+
+
+def _without_signature(kv):
+  place, (verdict, _) = kv
+  return place, verdict
+
+
+def _in_buckets(dedup, kv):
+  place, (verdict, signature) = kv
+  if signature is not None:
+    for key in dedup.keys(signature):
+      yield key, (place, signature, verdict)
+
+
+def _copies(dedup, kv):
+  members = sorted(kv[1], key=lambda member: member[0])
+  first, of_the_first, _ = members[0]
+  for place, signature, (number, _, note, name, excerpt, _) in members[1:]:
+    if dedup.same(of_the_first, signature):
+      yield place, (number, dedup.reason, note, name, excerpt, first)
+
+
+def _of_the_first(verdicts):
+  return min(verdicts, key=lambda verdict: verdict[-1])
+
+
+def _is_dropped(kv):
+  _, (_, reason, *_) = kv
+  return bool(reason)
+
+
+def _if_not_dropped(kv):
+  place, found = kv
+  if not list(found["dropped"]):
+    yield from ((place, text) for text in found["text"])
+
+
+def _line(kv):
+  place, verdict = kv
+  return json.dumps((*place, *verdict))
 
 
 def _gathered(folder: pathlib.Path) -> Decisions:
