@@ -16,7 +16,10 @@ WORDS = ("auto", "reference", "xla", "pallas", "pallas_interpret")
 
 # op -> implementation -> "file:function" in this folder
 OPS: dict[str, dict[str, str]] = {
-  "flash_attention": {"reference": "flash_attention.reference:attention"},
+  "flash_attention": {
+    "reference": "flash_attention.reference:attention",
+    "xla": "flash_attention.xla:attention",
+  },
   "cross_entropy": {
     "reference": "cross_entropy.reference:linear_cross_entropy",
     "xla": "cross_entropy.xla:linear_cross_entropy",
@@ -25,7 +28,7 @@ OPS: dict[str, dict[str, str]] = {
 
 # op -> backend -> what `auto` means there ("*": any other backend)
 AUTO: dict[str, dict[str, str]] = {
-  "flash_attention": {"*": "reference"},
+  "flash_attention": {"*": "xla"},
   "cross_entropy": {"*": "xla"},
 }
 

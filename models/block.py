@@ -19,7 +19,10 @@ _policies = jax.checkpoint_policies
 REMAT: dict[str, Any] = {
   "none": None,  # everything is kept
   # The cheap rest is computed again: less memory, and less of its traffic.
-  "dots": _policies.dots_saveable,
+  "dots": _policies.save_from_both_policies(
+    _policies.dots_saveable,
+    _policies.save_only_these_names("attention"),
+  ),
   "no_batch_dots": _policies.dots_with_no_batch_dims_saveable,
   "full": _policies.nothing_saveable,
 }

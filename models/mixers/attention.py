@@ -70,7 +70,11 @@ class Attention(Mixer):
       segments, positions = state["segments"], state["positions"]
       state["next"] = offset + x_BTD.shape[1]
 
-    o_BTNH = dispatch("flash_attention", c.implementation)(
+    scores = position.scores(ctx.positions_BT, positions)
+    implementation = c.implementation
+    if implementation == "auto" and scores is not None:
+      implementation = "reference"  # the one that takes a map of scores
+    o_BTNH = dispatch("flash_attention", implementation)(
       q_BTNH,
       k,
       v,
@@ -78,7 +82,7 @@ class Attention(Mixer):
       q_offset=offset,
       q_segments_BT=segments_BT,
       k_segments_BS=segments,
-      scores=position.scores(ctx.positions_BT, positions),
+      scores=scores,
     )
     o_axes = ("heads", "head_dim", "embed")
     out = Projection(
