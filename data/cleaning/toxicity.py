@@ -128,7 +128,9 @@ class Toxicity:
       np.add.at(sums, table.categories[at], table.weights[at])
     for pattern, category, weight in self._patterns.values():
       sums[category] += weight * sum(1 for _ in pattern.finditer(text))
-    return dict(zip(self._categories, sums.tolist(), strict=True)), found.count
+    return dict(
+      zip(self._categories, sums.tolist(), strict=True)
+    ), found.n_words
 
   def _reason(self, text: str) -> str:
     sums, n_words = self.sums(text)

@@ -72,8 +72,12 @@ BORDERS = {
     "\n".join(["- " + prose(60)] + [f"* x{i}" for i in range(9)] + ["y"]),
   ),
   "ellipsis lines": (
-    "\n".join([prose(60) + "..."] + [f"x{i}…" for i in range(2)] + list("abcdefg")),
-    "\n".join([prose(60) + "..."] + [f"x{i}…" for i in range(3)] + list("abcdefg")),
+    "\n".join(
+      [prose(60) + "..."] + [f"x{i}…" for i in range(2)] + list("abcdefg")
+    ),
+    "\n".join(
+      [prose(60) + "..."] + [f"x{i}…" for i in range(3)] + list("abcdefg")
+    ),
   ),
   "words without letters": (
     prose(60) + "".join(f" {i}9" for i in range(15)),
@@ -117,12 +121,16 @@ def test_the_length_of_words_is_not_asked_of_scripts_without_spaces():
 
 
 def test_an_empty_text_breaks_rules_without_a_division_by_zero():
-  assert broken("") == broken(" \n\n ") == [
-    "few words",
-    "short words",
-    "words without letters",
-    "few stop words",
-  ]
+  assert (
+    broken("")
+    == broken(" \n\n ")
+    == [
+      "few words",
+      "short words",
+      "words without letters",
+      "few stop words",
+    ]
+  )
 
 
 # Gopher: the rules of repetition, against a reference written from table A1.
@@ -290,7 +298,7 @@ def test_pages_are_dropped_as_by_tensorflow_datasets(tfds, monkeypatch):
     list(
       clean(
         tfds.PageFeatures(text=page),
-        counter_inc_fn=lambda name: counted.append(name),
+        counter_inc_fn=counted.append,
       )
     )
     theirs = reasons[counted[-1]]
@@ -312,8 +320,16 @@ SENTENCE = "A short line of five words."
     (f"{SENTENCE}\n" * 3, f"{SENTENCE}\n" * 2, "few sentences"),
     (f"{SENTENCE} " * 3, f"{SENTENCE} " * 2, "few sentences"),
     ("a b c d e.\n" * 3, "a b c d.\n" * 3, "few sentences"),
-    ("这里正好有十个中文字。" * 3, "这里正好有十个中文字。" * 2, "few sentences"),
-    ("这里正好有十个中文字。\n" * 3, "这里只有九个中文字。\n" * 3, "few sentences"),
+    (
+      "这里正好有十个中文字。" * 3,
+      "这里正好有十个中文字。" * 2,
+      "few sentences",
+    ),
+    (
+      "这里正好有十个中文字。\n" * 3,
+      "这里只有九个中文字。\n" * 3,
+      "few sentences",
+    ),
     (f"{SENTENCE}\n" * 3 + "}", f"{SENTENCE}\n" * 3 + "{", "curly bracket"),
     (
       f"{SENTENCE}\n" * 3 + "lorem",

@@ -65,7 +65,17 @@ def test_sums_are_those_of_a_search_by_regular_expressions(path):
   """The lookup by hashes finds what `\\b(word)\\b` finds, overlaps too."""
   rng = random.Random(0)
   units = "rotten Rotten rottenly blockhead blockheads dirty rat RAT rats"
-  units = [*units.split(), "old toad", "OLD NEWTS", "old", "坏蛋", "大坏蛋", "坏", "蛋大", "卡拉ok坏"]
+  units = [
+    *units.split(),
+    "old toad",
+    "OLD NEWTS",
+    "old",
+    "坏蛋",
+    "大坏蛋",
+    "坏",
+    "蛋大",
+    "卡拉ok坏",
+  ]
   patterns = {
     "word list": [(r"\brotten\b", 1)],
     "insults": [
