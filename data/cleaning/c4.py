@@ -86,7 +86,7 @@ class C4(Rules):
     if "javascript" in lower or any(policy in lower for policy in _POLICIES):
       return 0
     found = chunks(line)
-    if found.count < self._options.min_line_words:
+    if found.n_words < self._options.min_line_words:
       return 0
     if found.lengths.max(initial=0) > self._options.max_word_length:
       return 0

@@ -7,12 +7,13 @@ every document gets the probability of being good. It is trained once; the
 weights are in the cache under the hash of the labelled texts and the options.
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -75,9 +76,8 @@ class Options:
       )
     if not self.c > 0:
       raise UserError(f"data.opts.classifier.c={self.c} must be positive")
-    for key in ("good", "bad"):
-      if isinstance(getattr(self, key), str):
-        object.__setattr__(self, key, (getattr(self, key),))
+    with _renamed("good"):
+      TextOptions(self.good, self.documents, self.column)
 
 
 class Classifier:
@@ -158,13 +158,9 @@ class Classifier:
 
   def _read(self, key: str) -> list[str]:
     o = self._options
-    try:
+    with _renamed(key):
       source = Text(TextOptions(getattr(o, key), o.documents, o.column))
       texts = list(dict.fromkeys(text for _, text in source.documents()))
-    except UserError as error:
-      # The source knows its options by its own name.
-      message = str(error).replace("data.opts.text.paths", f"{_KEY}.{key}")
-      raise UserError(message.replace("data.opts.text", _KEY)) from None
     if len(texts) < _FOLDS:
       raise UserError(
         f"{_KEY}.{key} holds {len(texts)} different texts, and at least"
@@ -207,6 +203,16 @@ class Classifier:
       good=heldout[is_good],
       bad=heldout[~is_good],
     )
+
+
+@contextlib.contextmanager
+def _renamed(key: str) -> Iterator[None]:
+  """Has the errors of the source `text` name the options of this step."""
+  try:
+    yield
+  except UserError as error:
+    message = str(error).replace("data.opts.text.paths", f"{_KEY}.{key}")
+    raise UserError(message.replace("data.opts.text", _KEY)) from None
 
 
 class _Model(NamedTuple):
@@ -256,5 +262,5 @@ def _fit(
   model = LogisticRegression(C=c, class_weight="balanced", max_iter=1000)
   model.fit(matrix, is_good)
   weights = np.zeros(size, np.float32)
-  weights[used] = model.coef_[0]
-  return weights, float(model.intercept_[0])
+  weights[used] = np.ravel(model.coef_)
+  return weights, float(np.ravel(model.intercept_)[0])

@@ -164,9 +164,9 @@ class Gopher(Rules):
 
   def _quality(self, text: str, found: Words) -> Iterator[str]:
     o = self._options
-    if found.count < o.min_words:
+    if found.n_words < o.min_words:
       yield "few words"
-    if found.count > o.max_words:
+    if found.n_words > o.max_words:
       yield "many words"
     if not found.mostly_unspaced:
       lengths = found.lengths[~found.unspaced]
@@ -175,9 +175,9 @@ class Gopher(Rules):
         yield "short words"
       if length > o.max_word_length:
         yield "long words"
-    if share(text.count("#"), found.count) > o.max_hash_signs:
+    if share(text.count("#"), found.n_words) > o.max_hash_signs:
       yield "hash signs"
-    if share(len(_ELLIPSIS.findall(text)), found.count) > o.max_ellipses:
+    if share(len(_ELLIPSIS.findall(text)), found.n_words) > o.max_ellipses:
       yield "ellipses"
     lines = lines_of(text)
     bullets = sum(line.startswith(_BULLETS) for line in lines)
@@ -187,7 +187,7 @@ class Gopher(Rules):
     if share(ellipses, len(lines)) > o.max_ellipsis_lines:
       yield "ellipsis lines"
     with_letters = float(found.weights[found.has_letter].sum())
-    if share(with_letters, found.count) < o.min_alphabetic:
+    if share(with_letters, found.n_words) < o.min_alphabetic:
       yield "words without letters"
     if o.min_stop_words:
       there = np.isin(self._stop_words, ngrams(words(text).hashes, 1))

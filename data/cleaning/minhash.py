@@ -94,14 +94,16 @@ class MinHash:
       )
     # x -> a x + b modulo 2^64, a odd: a permutation of the 64-bit numbers.
     # Multiply-shift (Dietzfelbinger et al. 1997): its high bits are the order.
-    draws = np.arange(2 * options.num_perm, dtype=np.uint64)
+    draws = np.arange(1, 2 * options.num_perm + 1, dtype=np.uint64)
     draws = mix(draws + mix(np.full(1, options.seed, np.uint64)))
     self._a = draws[: options.num_perm, None] | np.uint64(1)
     self._b = draws[options.num_perm :, None]
 
   def sign(self, texts: Sequence[str]) -> list[bytes]:
     """Returns the minima of each text; b"" for one without words."""
-    return [self._minima(text).astype("<u4").tobytes() for text in texts]
+    n = self._options.shingle
+    minima = (self.minima(shingles(text, n)) for text in texts)
+    return [some.astype("<u4").tobytes() for some in minima]
 
   def keys(self, signature: bytes) -> list[bytes]:
     if not signature:
@@ -126,11 +128,11 @@ class MinHash:
     equal = np.frombuffer(first, "<u4") == np.frombuffer(later, "<u4")
     return int(np.count_nonzero(equal)) / self._options.num_perm
 
-  def _minima(self, text: str) -> UInt32[np.ndarray, " K"]:
-    x = shingles(text, self._options.shingle)
+  def minima(self, x: UInt64[np.ndarray, " S"]) -> UInt32[np.ndarray, " K"]:
+    """Returns the least of the hashes x, permuted; [] for no hashes."""
     if not len(x):
       return np.empty(0, np.uint32)
-    least = np.full(self._options.num_perm, np.iinfo(np.uint64).max)
+    least = np.full(len(self._a), np.iinfo(np.uint64).max)
     for start in range(0, len(x), _BLOCK):
       permuted = self._a * x[start : start + _BLOCK]
       permuted += self._b

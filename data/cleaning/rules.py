@@ -53,7 +53,7 @@ def check_off(step: str, off: Iterable[str], names: Collection[str]) -> None:
       )
 
 
-def check_least(step: str, options: Any, least: float, keys: str) -> None:
+def check_least(step: str, options: Any, least: int, keys: str) -> None:
   """Raises UserError where one of `keys`, with spaces between, is less."""
   for key in keys.split():
     value = getattr(options, key)
@@ -73,7 +73,7 @@ def check_shares(step: str, options: Any, keys: str) -> None:
       )
 
 
-def share(part: float, whole: float) -> float:
+def share(part: float | int, whole: float | int) -> float:
   """Returns part / whole; 0 of nothing."""
   return part / whole if whole else 0.0
 

@@ -111,19 +111,26 @@ class Toxicity:
     """Returns each category's weight in the text, and its number of words.
 
     An entry within a longer one counts beside it. Words of a phrase may have
-    anything but words between them.
+    anything but words between them; in scripts without spaces, nothing.
     """
     sums = np.zeros(len(self._categories))
     found = words(text)
+    before = np.append(0, np.cumsum(found.lengths))  # characters of words
     for n, table in self._tables.items():
       grams = ngrams(found.hashes, n)
       at = np.searchsorted(table.hashes, grams)
       at = np.minimum(at, len(table.hashes) - 1)
-      at = at[table.hashes[at] == grams]
+      first = np.flatnonzero(table.hashes[at] == grams)
+      last = first + n - 1
+      spans = found.ends[last] - found.starts[first]
+      is_one_piece = spans == before[last + 1] - before[first]
+      at = at[first[is_one_piece | ~found.unspaced[first]]]
       np.add.at(sums, table.categories[at], table.weights[at])
     for pattern, category, weight in self._patterns.values():
       sums[category] += weight * sum(1 for _ in pattern.finditer(text))
-    return dict(zip(self._categories, sums.tolist(), strict=True)), found.count
+    return dict(
+      zip(self._categories, sums.tolist(), strict=True)
+    ), found.n_words
 
   def _reason(self, text: str) -> str:
     sums, n_words = self.sums(text)

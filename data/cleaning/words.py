@@ -64,13 +64,13 @@ class Words(NamedTuple):
     return np.where(self.unspaced, HALF, 1.0)
 
   @property
-  def count(self) -> float:
+  def n_words(self) -> float:
     return float(self.weights.sum())
 
   @property
   def mostly_unspaced(self) -> bool:
     """Whether most of the text is in scripts without spaces."""
-    return 2 * HALF * int(np.count_nonzero(self.unspaced)) > self.count
+    return 2 * HALF * int(np.count_nonzero(self.unspaced)) > self.n_words
 
 
 def words(text: str) -> Words:

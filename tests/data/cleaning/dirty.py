@@ -7,40 +7,40 @@ that two texts share next to no five words in a row.
 import random
 from typing import NamedTuple
 
-NOUNS = (
+NOUNS = str.split(
   "river garden letter window teacher engine market forest harbour kitchen"
   " painter village ticket mountain library captain blanket theatre lantern"
   " orchard station pocket meadow doctor bridge sailor candle island farmer"
   " printer valley carpenter museum whistle shepherd cottage planet basket"
-).split()
-ADJECTIVES = (
+)
+ADJECTIVES = str.split(
   "quiet narrow golden broken distant gentle early heavy hollow curious"
   " silver patient crooked famous empty bright frozen modern simple ancient"
-).split()
-VERBS = (
+)
+VERBS = str.split(
   "follows carries remembers watches repairs describes avoids discovers"
   " measures crosses paints borrows praises answers studies visits protects"
   " imagines collects forgets"
-).split()
-PLACES = (
+)
+PLACES = str.split(
   "near behind beyond above beside under inside across along towards"
-).split()
+)
 
-SUBJECTS_ZH = (
+SUBJECTS_ZH = str.split(
   "老师 农民 渔夫 画家 医生 孩子 邻居 船长 木匠 诗人 学生 商人 厨师 司机 记者"
   " 园丁 工程师 牧羊人 音乐家 图书管理员"
-).split()
-VERBS_ZH = (
+)
+VERBS_ZH = str.split(
   "修理 描写 寻找 整理 观察 保护 收集 讨论 打扫 研究 称赞 想起 画出 搬走 带来"
   " 借走 卖掉 洗净"
-).split()
-OBJECTS_ZH = (
+)
+OBJECTS_ZH = str.split(
   "窗户 小船 书信 灯笼 篮子 花园 桥梁 地图 毛毯 果园 钟表 风筝 石头 蜡烛 箱子"
   " 菜谱 帽子 竹椅"
-).split()
-TIMES_ZH = (
+)
+TIMES_ZH = str.split(
   "清晨 傍晚 昨天 冬天 雨后 节日里 周末 午饭后 下雪时 回家前 春天 半夜"
-).split()
+)
 
 # In no language that is kept: French, written for this file.
 FRENCH = (
@@ -145,7 +145,7 @@ def corpus(seed=0, n=6):
     Document(english(rng) + "Fuck you, go kill yourself, asshole.\n", "toxic"),
     Document(chinese(rng) + "去死吧，傻逼，我弄死你。\n", "toxic"),
     Document(english(rng, 2), "few words"),
-    Document("buy cheap watches now and save\n" * 60, "duplicate lines"),
+    Document("Buy the best of cheap watches now\n" * 60, "duplicate lines"),
     Document(english(rng) + "lorem ipsum dolor sit amet.\n", "lorem ipsum"),
     Document("\n".join(f"- {w}" for w in NOUNS * 2), "menu"),
     Document(FRENCH, "french"),

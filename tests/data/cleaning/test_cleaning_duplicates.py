@@ -195,6 +195,23 @@ def test_minima_are_as_good_as_those_of_datasketch():
     assert abs(np.std(found) / sd - 1) < 4 / math.sqrt(2 * n)
 
 
+def test_minima_are_bit_for_bit_those_of_datasketch_under_its_permutations():
+  from datasketch.minhash import _fmix
+
+  step = MinHash(Options(num_perm=31, bands=1, rows=1))
+  x = np.random.default_rng(0).integers(0, 2**64, 1500, np.uint64)
+  peer = datasketch.MinHash(
+    31,
+    hashfunc=int,
+    scheme="affine64",
+    permutations=(step._a[:, 0], step._b[:, 0]),
+  )
+  peer.update_batch(x)
+  # It mixes the bits of each hash once more; both keep the order of 64 bits.
+  ours = step.minima(_fmix(x, 64))
+  np.testing.assert_array_equal(ours, peer.hashvalues >> np.uint64(32))
+
+
 # MinHash: who becomes a candidate.
 
 
