@@ -9,6 +9,7 @@ import pathlib
 import pydoc_data.topics
 import sysconfig
 from collections.abc import Iterator
+from typing import ClassVar
 
 from ...registry import NoOptions
 from . import Document
@@ -28,6 +29,8 @@ _TOPICS_FILE = "pydoc_data/topics.py"
 
 class Stdlib:
   """The modules of the standard library, then the topics of `help()`."""
+
+  argument: ClassVar[str] = ""
 
   def __init__(self, options: NoOptions | None = None):
     del options

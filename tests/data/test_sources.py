@@ -86,7 +86,7 @@ def test_blocks_of_the_reader_do_not_show(tmp_path, monkeypatch, documents):
   (tmp_path / "a.txt").write_text(text)
   whole = read(tmp_path / "a.txt", documents=documents)
   for block in (1, 2, 3, 7):
-    monkeypatch.setattr("ablax.data.sources.text._BLOCK", block)
+    monkeypatch.setattr("ablax.data.sources.files._BLOCK", block)
     assert read(tmp_path / "a.txt", documents=documents) == whole
 
 
@@ -151,7 +151,7 @@ def test_a_binary_file_is_refused(tmp_path):
 
 @pytest.mark.parametrize("block", [1, 3, 1 << 20])
 def test_the_offset_of_what_is_not_utf8_is_told(tmp_path, monkeypatch, block):
-  monkeypatch.setattr("ablax.data.sources.text._BLOCK", block)
+  monkeypatch.setattr("ablax.data.sources.files._BLOCK", block)
   (tmp_path / "a.txt").write_bytes("né".encode() + b"ab\xe9c")
   message = error(tmp_path / "a.txt")
   assert "a.txt is not UTF-8 (byte offset 5); convert it, as in: iconv" in (
