@@ -52,6 +52,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 @functools.cache
 def registries() -> tuple[Registry, ...]:
   """Every registry, from the tokens' way in to the weights' way out."""
+  from .data.builders import CORPORA
   from .data.sources import SOURCES
   from .data.tokenizers import TOKENIZERS
   from .models.ffn import FFNS
@@ -63,6 +64,7 @@ def registries() -> tuple[Registry, ...]:
 
   return (
     SOURCES,
+    CORPORA,
     TOKENIZERS,
     MIXERS,
     POSITIONS,

@@ -12,6 +12,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 ROWS = catalog.rows()
 KINDS = {
   "source",
+  "corpus",
   "tokenizer",
   "mixer",
   "position",

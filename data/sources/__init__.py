@@ -36,5 +36,10 @@ SOURCES = Registry(
   "source",
   "data.source",
   __name__,
-  {"stdlib": "stdlib:Stdlib", "text": "text:Text"},
+  {
+    "stdlib": "stdlib:Stdlib",
+    "text": "text:Text",
+    "tfds": "tfds:TFDS",
+    "hf": "hf:HF",
+  },
 )
