@@ -105,17 +105,24 @@ class TFDS:
     n = len(self._records)
     for start in range(0, n, _BLOCK):
       keys = list(range(start, min(start + _BLOCK, n)))
-      try:
-        records = self._records.__getitems__(keys)
-      except RuntimeError as error:
-        raise UserError(
-          f"{self._folder} is damaged ({_line(error)}); remove it and prepare"
-          " it again"
-        ) from error
-      for i, record in zip(keys, records, strict=True):
+      for i, record in zip(keys, self._read(keys), strict=True):
         example = tf_example_pb2.Example.FromString(record)
         value = example.features.feature[self._column].bytes_list.value
         yield self._document(f"{self._name}#{i}", value[0] if value else b"")
+
+  def _read(self, keys: list[int]) -> list[bytes]:
+    """Returns serialised examples, which are never of no bytes."""
+    try:
+      records = self._records.__getitems__(keys)
+      why = "it is cut"
+    except RuntimeError as error:
+      records, why = [b""], _line(error)
+    # The reader gives b"" for what lies beyond the end of a file that is cut.
+    if not all(records):
+      raise UserError(
+        f"{self._folder} is damaged ({why}); remove it and prepare it again"
+      )
+    return records
 
   def _document(self, name: str, utf8: bytes) -> Document:
     try:
@@ -250,7 +257,7 @@ def _close(word: str, known: Iterable[str]) -> list[str]:
 
 def _check_column(features: Any, options: Options) -> None:
   """Raises where the features have no text of that name."""
-  columns = dict(_flat(features))
+  columns = dict(sorted(_flat(features)))
   texts = [
     name
     for name, feature in columns.items()
@@ -298,6 +305,6 @@ def _records(builder: Any, options: Options) -> Any:
   except ValueError as error:
     raise UserError(
       f"{options.name!r} has no split {options.split!r}; its splits are"
-      f" {', '.join(builder.info.splits)}: set data.opts.tfds.split to one, or"
+      f" {', '.join(sorted(builder.info.splits))}: set data.opts.tfds.split to one, or"
       " to a part, as in 'train[:10%]'"
     ) from error
