@@ -7,7 +7,6 @@ that chose the column, is for these messages.
 
 import codecs
 import gzip
-import io
 import json
 import os
 import pathlib
@@ -21,6 +20,7 @@ from . import Document
 
 _BLOCK = 1 << 20  # bytes
 _ROWS = 1024  # of Parquet, held at a time
+_LFS = b"version https://git-lfs"
 _PACKED = {".gz": "gzip", ".zst": "Zstandard"}
 
 
@@ -67,11 +67,14 @@ def decoded(file: pathlib.Path) -> Iterator[str]:
 
 def _opened(file: pathlib.Path) -> Any:
   """Returns the stream of a file's bytes, unpacked."""
-  stream: io.BufferedIOBase
   try:
     stream = file.open("rb")
   except PermissionError:
     raise UserError(f"{file} may not be read; chmod +r {file}") from None
+  if stream.peek(len(_LFS)).startswith(_LFS):
+    raise UserError(
+      f"{file} is only Git LFS's pointer to the data; run git lfs pull there"
+    )
   suffix = file.suffix.lower()
   if suffix == ".gz":
     return gzip.open(stream)

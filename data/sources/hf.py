@@ -32,7 +32,6 @@ _ROWS = {
   ".parquet": files.parquet,
 }
 _YAML = re.compile(r"\s*---\r?\n(.*?)\r?\n---", re.DOTALL)  # atop a card
-_LFS = b"version https://git-lfs"
 _BATCH = 1024  # rows of a saved table that are held at a time
 
 
@@ -89,12 +88,6 @@ class HF:
           f" datasets.load_dataset({str(self._folder)!r},"
           f" split={self._options.split!r}).to_parquet('NEW/train.parquet')"
         )
-      with file.open("rb") as stream:
-        if stream.read(len(_LFS)) == _LFS:
-          raise UserError(
-            f"{file} is only Git LFS's pointer to the data; run git lfs pull"
-            f" in {self._folder}"
-          )
       yield from read(name, file, self._options.column, _COLUMN)
 
   def _rows_saved(self) -> Iterator[Document]:
@@ -116,7 +109,7 @@ class HF:
     return {str(saved.split or self._options.split): saved}
 
   def _data_files(self) -> Mapping[str, list[str]]:
-    """Returns split -> files, as the library finds them."""
+    """Returns split -> paths of its files, as the library finds them."""
     _check_local(self._folder)
     folder, name = str(self._folder), self._options.config_name
     # The library makes a folder for what it might convert; it converts nothing.
@@ -135,7 +128,8 @@ class HF:
       builder = datasets.load_dataset_builder(
         folder, name or None, cache_dir=new
       )
-      return builder.config.data_files
+    found = builder.config.data_files
+    return {str(split): list(names) for split, names in found.items()}
 
 
 @contextlib.contextmanager
