@@ -67,7 +67,9 @@ class HF:
     self._options = options
     self._folder = folder
     self._is_saved = any((folder / name).is_file() for name in _SAVED)
-    splits = self._saved() if self._is_saved else self._data_files()
+    splits: Mapping[str, Any] = (
+      self._saved() if self._is_saved else self._data_files()
+    )
     if options.split not in splits:
       raise UserError(
         f"{folder} has no split {options.split!r}; its splits are"
