@@ -7,7 +7,7 @@ import io
 import pathlib
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from ...errors import UserError, is_disk_full, nearest
@@ -160,6 +160,8 @@ def one_line(error: Exception) -> str:
   return text if len(text) <= 300 else f"{text[:300]}..."
 
 
-def _close(word: str, known: Iterable[str]) -> list[str]:
+def _close(word: str, known: Collection[str]) -> list[str]:
   """Returns the nearest of very many words, or none of them."""
+  if longer := [name for name in known if name.startswith(word)]:
+    return longer[:1]
   return difflib.get_close_matches(word, known, n=1, cutoff=0.5)

@@ -218,6 +218,7 @@ def test_two_splits_are_refused(tmp_path):
 @pytest.mark.parametrize(
   ("name", "hint"),
   [
+    ("enwik", "did you mean 'enwiki_excerpt'?"),
     ("le_news", "did you mean 'lee_news'?"),
     ("wikipedia2/x", "did you mean 'wikipedia'?"),
     ("qqqqqqqq", "there is: enwiki_excerpt, lee_news, "),
