@@ -19,6 +19,8 @@ INSTALL = [
   "sentencepiece>=0.2.1",
   "ml-collections>=1.1",
   "pyarrow>=18",
+  "tensorflow-datasets>=4.9.10",
+  "importlib_resources>=6",  # which TFDS needs and does not name
   "jaxtyping>=0.3",
   "matplotlib>=3.9",
   "rich>=13.7",
@@ -33,10 +35,12 @@ TEST = [
   "psutil>=6",
   *CLEAN,
   "datasketch>=2",
+  "datasets>=5",
 ]
 EXTRAS = {
   "test": TEST,
   "clean": CLEAN,
+  "hf": ["datasets>=5"],
   # Independent references. torch 2.13.0 has a CPU build.
   "parity": ["torch==2.13.0", "transformers>=5"],
   "lint": ["ruff==0.17.6", "pyright[nodejs]==1.1.414", "pre-commit>=4"],

@@ -54,6 +54,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 def registries() -> tuple[Registry, ...]:
   """Every registry, from the tokens' way in to the weights' way out."""
   from .data.cleaning import CLEANERS
+  from .data.builders import CORPORA
   from .data.sources import SOURCES
   from .data.tokenizers import TOKENIZERS
   from .models.ffn import FFNS
@@ -66,6 +67,7 @@ def registries() -> tuple[Registry, ...]:
   return (
     SOURCES,
     CLEANERS,
+    CORPORA,
     TOKENIZERS,
     MIXERS,
     POSITIONS,

@@ -15,6 +15,7 @@ ROWS = catalog.rows()
 KINDS = {
   "source",
   "cleaning step",
+  "corpus",
   "tokenizer",
   "mixer",
   "position",

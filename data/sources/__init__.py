@@ -17,7 +17,8 @@ class Document(NamedTuple):
 class Source(Protocol):
   """Gives the same documents in the same order wherever the files are equal.
 
-  The order is that of the relative posix names, never that of the disk.
+  The order is that of the relative posix names, never that of the disk, or the
+  one that a prepared data set has. Every call reads anew.
 
   Attributes:
     argument: the option that stands behind the colon of `data.source`, as in
@@ -44,5 +45,10 @@ SOURCES = Registry(
   "source",
   "data.source",
   __name__,
-  {"stdlib": "stdlib:Stdlib", "text": "text:Text"},
+  {
+    "stdlib": "stdlib:Stdlib",
+    "text": "text:Text",
+    "tfds": "tfds:TFDS",
+    "hf": "hf:HF",
+  },
 )

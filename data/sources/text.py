@@ -1,23 +1,22 @@
-"""Your own files: plain text, JSON Lines or Parquet (files on your disk)."""
+"""Your own files: plain text, JSON Lines or Parquet (files on your disk).
 
-import codecs
+Text and JSON Lines may be packed, as .gz or .zst.
+"""
+
 import dataclasses
 import glob
-import gzip
-import io
-import json
 import os
 import pathlib
 import re
-import zlib
 from collections.abc import Iterator
 from typing import ClassVar
 
 from ...errors import UserError, nearest
-from . import Document, Source
+from . import Document, Source, files
 
 _UNITS = ("file", "line", "paragraph")
-_BLOCK = 1 << 20  # bytes
+_ROWS = {".jsonl": files.json_lines, ".parquet": files.parquet}
+_COLUMN = "data.opts.text.column"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,85 +82,21 @@ class Text(Source):
     return [(name, file) for file, name in found.items()]
 
   def _read(self, name: str, file: pathlib.Path) -> Iterator[Document]:
-    if name.lower().endswith(".parquet"):
-      return self._parquet(name, file)
-    if name.lower().endswith((".jsonl", ".jsonl.gz")):
-      return self._jsonl(name, file)
+    form = files.format_of(name)
+    if form in _ROWS:
+      return _ROWS[form](name, file, self._options.column, _COLUMN)
     return self._plain(name, file)
 
   def _plain(self, name: str, file: pathlib.Path) -> Iterator[Document]:
     if self._options.documents == "file":
-      yield Document(name, "".join(_decoded(file)))
+      yield Document(name, "".join(files.decoded(file)))
       return
     end = r"\r?\n"
     if self._options.documents == "paragraph":
       end = r"\r?\n(?:[ \t]*\r?\n)+"
-    for i, text in enumerate(_cut(_decoded(file), re.compile(end))):
+    texts = files.cut(files.decoded(file), re.compile(end))
+    for i, text in enumerate(texts):
       yield Document(f"{name}#{i}", text)
-
-  def _jsonl(self, name: str, file: pathlib.Path) -> Iterator[Document]:
-    column = self._options.column
-    lines = _cut(_decoded(file), re.compile(r"\n"), blank=True)
-    for number, line in enumerate(lines, 1):
-      if not line.strip():
-        continue
-      where = f"{file}:{number}"
-      try:
-        row = json.loads(line)
-      except (json.JSONDecodeError, RecursionError) as error:
-        raise UserError(
-          f"{where} is not JSON ({error}); .jsonl holds one JSON object a"
-          " line: mend the line or rename the file to .txt"
-        ) from None
-      if not isinstance(row, dict):
-        raise UserError(
-          f"{where} is a JSON {type(row).__name__}, not an object;"
-          f' write {{"{column}": "..."}}'
-        )
-      if not isinstance(row.get(column), str):
-        has = "no" if column not in row else "no text in its"
-        raise UserError(
-          f"{where} has {has} field {column!r}; its fields are"
-          f" {', '.join(row) or 'none'}: set data.opts.text.column to one"
-        )
-      yield Document(f"{name}#{number}", row[column])
-
-  def _parquet(self, name: str, file: pathlib.Path) -> Iterator[Document]:
-    try:
-      import pyarrow
-      import pyarrow.parquet
-    except ImportError:
-      raise UserError(
-        f"reading {file} needs pyarrow; pip install pyarrow"
-      ) from None
-    column = self._options.column
-    try:
-      table = pyarrow.parquet.ParquetFile(file)
-      columns = table.schema_arrow.names
-      if column not in columns:
-        raise UserError(
-          f"{file} has no column {column!r}; its columns are"
-          f" {', '.join(columns)}: set data.opts.text.column to one"
-        )
-      kind = table.schema_arrow.field(column).type
-      if not pyarrow.types.is_string(kind) and not (
-        pyarrow.types.is_large_string(kind)
-      ):
-        raise UserError(
-          f"{file} column {column!r} holds {kind}, not strings; set"
-          f" data.opts.text.column to one of {', '.join(columns)}"
-        )
-      number = 0
-      for group in range(table.num_row_groups):
-        rows = table.read_row_group(group, columns=[column])
-        for text in rows.column(0).to_pylist():
-          yield Document(f"{name}#{number}", text or "")
-          number += 1
-    except pyarrow.ArrowInvalid as error:
-      raise UserError(
-        f"{file} is not a whole Parquet file"
-        f" ({str(error).splitlines()[0]}); write it again"
-      ) from None
 
 
 def _files(path: str) -> list[tuple[str, pathlib.Path]]:
@@ -196,62 +131,3 @@ def _files(path: str) -> list[tuple[str, pathlib.Path]]:
       f" taken from {os.getcwd()}"
     )
   return [(name, pathlib.Path(root, name)) for name in names]
-
-
-def _decoded(file: pathlib.Path) -> Iterator[str]:
-  """Yields the text of a file block by block; a byte order mark is dropped."""
-  decoder = codecs.getincrementaldecoder("utf-8")()
-  read = left = 0  # bytes read before this block; of them, not yet decoded
-  with _opened(file) as stream:
-    while True:
-      try:
-        block = stream.read(_BLOCK)
-      except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UserError(
-          f"{file} is not a whole gzip file ({error}); compress it again"
-        ) from None
-      if (nul := block.find(b"\0")) >= 0:
-        raise UserError(
-          f"{file} is binary (a NUL byte at offset {read + nul}); leave it"
-          " out of data.opts.text.paths, or save it as UTF-8 text"
-        )
-      try:
-        text = decoder.decode(block, final=not block)
-      except UnicodeDecodeError as error:
-        raise UserError(
-          f"{file} is not UTF-8 (byte offset {read - left + error.start});"
-          " convert it, as in: iconv -f latin1 -t utf-8 OLD > NEW"
-        ) from None
-      if not read and text.startswith("\ufeff"):
-        text = text[1:]
-      yield text
-      if not block:
-        return
-      read, left = read + len(block), len(decoder.getstate()[0])
-
-
-def _opened(file: pathlib.Path) -> io.BufferedIOBase:
-  try:
-    return gzip.open(file) if file.suffix == ".gz" else file.open("rb")
-  except PermissionError:
-    raise UserError(f"{file} may not be read; chmod +r {file}") from None
-
-
-def _cut(
-  blocks: Iterator[str], end: re.Pattern[str], blank: bool = False
-) -> Iterator[str]:
-  """Yields what lies between matches of `end`; blank ones where asked."""
-  rest = ""
-  for block in blocks:
-    rest += block
-    start = 0
-    for match in end.finditer(rest):
-      if match.end() == len(rest):
-        break  # the separator may go on in the next block
-      if blank or rest[start : match.start()].strip():
-        yield rest[start : match.start()]
-      start = match.end()
-    rest = rest[start:]
-  rest = rest.rstrip("\r\n")
-  if rest.strip():
-    yield rest

@@ -1,8 +1,10 @@
 """Sources: the same documents everywhere, and mistakes told in one line."""
 
+import dataclasses
 import gzip
 import json
 import os
+import pathlib
 
 import pytest
 
@@ -86,7 +88,7 @@ def test_blocks_of_the_reader_do_not_show(tmp_path, monkeypatch, documents):
   (tmp_path / "a.txt").write_text(text)
   whole = read(tmp_path / "a.txt", documents=documents)
   for block in (1, 2, 3, 7):
-    monkeypatch.setattr("ablax.data.sources.text._BLOCK", block)
+    monkeypatch.setattr("ablax.data.sources.files._BLOCK", block)
     assert read(tmp_path / "a.txt", documents=documents) == whole
 
 
@@ -151,7 +153,7 @@ def test_a_binary_file_is_refused(tmp_path):
 
 @pytest.mark.parametrize("block", [1, 3, 1 << 20])
 def test_the_offset_of_what_is_not_utf8_is_told(tmp_path, monkeypatch, block):
-  monkeypatch.setattr("ablax.data.sources.text._BLOCK", block)
+  monkeypatch.setattr("ablax.data.sources.files._BLOCK", block)
   (tmp_path / "a.txt").write_bytes("né".encode() + b"ab\xe9c")
   message = error(tmp_path / "a.txt")
   assert "a.txt is not UTF-8 (byte offset 5); convert it, as in: iconv" in (
@@ -163,6 +165,64 @@ def test_a_cut_gzip_file_is_named(tmp_path):
   whole = gzip.compress(os.urandom(1000))
   (tmp_path / "a.txt.gz").write_bytes(whole[:500])
   assert "a.txt.gz is" in error(tmp_path / "a.txt.gz")
+
+
+def test_zstandard_is_unpacked_and_a_cut_file_is_named(tmp_path):
+  pyarrow = pytest.importorskip("pyarrow")
+  for name in ("a.jsonl.zst", "b.TXT.ZST"):
+    with pyarrow.output_stream(
+      str(tmp_path / name), compression="zstd"
+    ) as file:
+      file.write(b'{"text": "a"}\n{"text": null}\n')
+  assert read(tmp_path) == [
+    ("a.jsonl.zst#1", "a"),
+    ("a.jsonl.zst#2", ""),
+    ("b.TXT.ZST", '{"text": "a"}\n{"text": null}\n'),
+  ]
+  file = tmp_path / "a.jsonl.zst"
+  file.write_bytes(file.read_bytes()[:-1])
+  assert f"{file} is not a whole Zstandard file" in error(file)
+
+
+def test_a_pointer_of_git_lfs_is_told_from_the_data(tmp_path):
+  pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n"
+  for name in ("a.txt", "a.parquet", "a.jsonl.gz", "a.jsonl.zst"):
+    file = tmp_path / name
+    file.write_bytes(pointer)
+    assert f"{file} is only Git LFS's pointer to the data; run git lfs" in (
+      error(file)
+    )
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.parquet"])
+def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch, name):
+  (tmp_path / name).write_text("x")
+
+  def refuse(self, mode):  # root, as in CI, may read everything
+    raise PermissionError
+
+  monkeypatch.setattr(pathlib.Path, "open", refuse)
+  assert f"{name} may not be read; chmod +r {tmp_path}" in (
+    error(tmp_path / name)
+  )
+
+
+def test_a_parquet_dictionary_of_strings_is_text(tmp_path):
+  pyarrow = pytest.importorskip("pyarrow")
+  pytest.importorskip("pyarrow.parquet")
+
+  words = pyarrow.array(["a", "b", "a"]).dictionary_encode()
+  pyarrow.parquet.write_table(
+    pyarrow.table({"text": words}), tmp_path / "a.parquet"
+  )
+  assert [d.text for d in read(tmp_path)] == ["a", "b", "a"]
+
+
+def test_each_source_says_which_option_its_argument_sets():
+  for name in SOURCES:
+    fields = {f.name for f in dataclasses.fields(SOURCES.options(name))}
+    argument = SOURCES[name].argument
+    assert argument in fields or (argument == "" and not fields)
 
 
 def test_a_jsonl_line_that_is_wrong_is_told_with_its_number(tmp_path):
