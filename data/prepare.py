@@ -64,8 +64,9 @@ def prepare(config: DataConfig, *, progress: bool = True) -> Prepared:
       config says, or there are fewer rows than one batch.
   """
   with Progress(progress) as track:
+    tokenizer = fixed_tokenizer(config)  # a wrong path is told before reading
     corpus = Corpus(config, track)
-    tokenizer = trained_tokenizer(config, corpus)
+    tokenizer = tokenizer or trained_tokenizer(config, corpus)
     fingerprint = _hash(
       corpus.fingerprint,
       config.source,
@@ -107,6 +108,14 @@ def tokenizer_folder(config: DataConfig, corpus: Corpus) -> pathlib.Path:
   return root() / "tokenizers" / key
 
 
+def fixed_tokenizer(config: DataConfig) -> Tokenizer | None:
+  """Returns the config's tokenizer where it needs no text, else None."""
+  kind = TOKENIZERS[config.tokenizer]
+  if kind.trainable:
+    return None
+  return kind.train((), config.vocab_size, _tokenizer_options(config))
+
+
 def trained_tokenizer(config: DataConfig, corpus: Corpus) -> Tokenizer:
   """Returns the config's tokenizer, trained on training documents only."""
   kind = TOKENIZERS[config.tokenizer]
@@ -114,8 +123,8 @@ def trained_tokenizer(config: DataConfig, corpus: Corpus) -> Tokenizer:
   folder = cached(
     tokenizer_folder(config, corpus),
     lambda new: kind.train(
-      corpus.tokenizer_sample(), config.vocab_size, options, new
-    ),
+      corpus.tokenizer_sample(), config.vocab_size, options
+    ).save(new),
   )
   return kind.load(folder, options)
 
