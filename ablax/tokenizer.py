@@ -23,8 +23,8 @@ from .data.sources import SOURCES
 from .data.sources.text import Options as TextOptions
 from .data.tokenizers import TOKENIZERS
 from .data.tokenizers.hugging_face import VOCABULARY
-from .data.tokenizers.measure import Measured, measure
-from .data.tokenizers.udhr import WITHOUT_SPACES
+from .data.tokenizers.measure import measure
+from .data.tokenizers.report import Row, report
 from .errors import UserError
 from .registry import Opts
 
@@ -38,33 +38,14 @@ examples:
 _IMPORTS = ("tokenizer_json", "sentencepiece")
 
 
-@dataclasses.dataclass(frozen=True)
-class Row:
-  """One tokenizer.
-
-  Attributes:
-    name: its kind, or the file it was read from.
-    train_seconds: None where it was in the cache, or had nothing to learn.
-    loses: what decoding cannot give back; "" for nothing.
-  """
-
-  name: str
-  kind: str
-  vocab_size: int
-  special_tokens: dict[str, int]
-  fingerprint: str
-  train_seconds: float | None
-  loses: str
-  measured: Measured
-
-
 def main(argv: list[str]) -> int:
   args = _parser().parse_args(argv)
   kinds = [] if args.file and args.kind is None else _kinds(args.kind)
   configs = [(kind, _config(args, kind)) for kind in kinds]
   for file in args.file:
-    kind = _kind_of(file)
-    configs.append((str(file), _config(args, kind, path=str(file))))
+    # The folder tells one tokenizer.json from another.
+    name = "-".join(file.absolute().parts[-2:])
+    configs.append((name, _config(args, _kind_of(file), path=str(file))))
   rows = []
   with Progress(sys.stderr.isatty() and not args.json) as track:
     fixed = [fixed_tokenizer(config) for _, config in configs]
@@ -81,7 +62,6 @@ def main(argv: list[str]) -> int:
       rows.append(
         Row(
           name,
-          config.tokenizer,
           tokenizer.vocab_size,
           dict(tokenizer.special_tokens),
           tokenizer.fingerprint,
@@ -91,14 +71,11 @@ def main(argv: list[str]) -> int:
         )
       )
       if args.out:
-        folder = args.out
-        if len(configs) > 1:
-          folder /= pathlib.Path(name).parent.name + pathlib.Path(name).name
-        tokenizer.save(folder)
+        tokenizer.save(args.out / name if len(configs) > 1 else args.out)
   if args.json:
     print(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
     return 0
-  _print(rows, corpus)
+  report(rows, corpus.heldout_bytes, corpus.train_bytes)
   if args.out:
     print(f"saved in {args.out}")
   return 0
@@ -127,52 +104,6 @@ def _kind_of(file: pathlib.Path) -> str:
   else:
     raise UserError(f"--file={file} is neither a file nor a folder")
   return _IMPORTS[0] if is_json else _IMPORTS[1]
-
-
-def _print(rows: list[Row], corpus: Corpus) -> None:
-  from rich.console import Console
-  from rich.table import Table
-
-  console = Console()
-  table = Table(
-    title=f"on {corpus.heldout_bytes:,} held-out bytes,"
-    f" {corpus.train_bytes:,} bytes for training"
-  )
-  table.add_column("tokenizer")
-  for column in ("vocab", "train, s", "bytes/token", "encode, MB/s"):
-    table.add_column(column, justify="right")
-  for column in ("held-out", "hard texts", "loses"):
-    table.add_column(column)
-  for row in rows:
-    m = row.measured
-    trainable = TOKENIZERS[row.kind].trainable
-    seconds = "cached" if trainable else "-"
-    if row.train_seconds is not None:
-      seconds = f"{row.train_seconds:.1f}"
-    table.add_row(
-      row.name,
-      str(row.vocab_size),
-      seconds,
-      f"{m.bytes_per_token:.3f}",
-      f"{m.bytes_per_second / 1e6:.1f}",
-      f"changes {m.n_changed} of {m.n_texts}" if m.n_changed else "exact",
-      f"changes {', '.join(m.hard_changed)}" if m.hard_changed else "exact",
-      row.loses or "nothing",
-    )
-  console.print(table)
-  table = Table(
-    title="tokens per word (* per character) of Article 1 of the Universal"
-    " Declaration of Human Rights"
-  )
-  table.add_column("language")
-  for row in rows:
-    table.add_column(row.name, justify="right")
-  for language in rows[0].measured.fertility:
-    table.add_row(
-      language + "*" * (language in WITHOUT_SPACES),
-      *(f"{row.measured.fertility[language]:.2f}" for row in rows),
-    )
-  console.print(table)
 
 
 def _config(args: argparse.Namespace, kind: str, **options: Any) -> DataConfig:

@@ -7,7 +7,7 @@ character; with all 256 in the vocabulary, nothing is unknown.
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar
 
 from ...errors import UserError
@@ -80,7 +80,7 @@ class ByteLevel(HuggingFace):
   continuation: ClassVar[str] = ""
 
   @classmethod
-  def _model_and_trainer(cls) -> tuple[Any, type]:
+  def _model_and_trainer(cls) -> tuple[Any, Callable[..., Any]]:
     raise NotImplementedError
 
   @classmethod
@@ -107,12 +107,10 @@ class ByteLevel(HuggingFace):
     model, trainer = cls._model_and_trainer()
     tokenizer = tokenizers.Tokenizer(model)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(cls._cutting(options))
-    byte_level = decoders.ByteLevel()
-    tokenizer.decoder = (
-      decoders.Sequence([decoders.Replace(cls.continuation, ""), byte_level])
-      if cls.continuation
-      else byte_level
-    )
+    spelling: list[Any] = [decoders.ByteLevel()]
+    if cls.continuation:
+      spelling.insert(0, decoders.Replace(cls.continuation, ""))
+    tokenizer.decoder = decoders.Sequence(spelling)
     n_texts = 0
 
     def counted() -> Iterator[str]:
@@ -131,11 +129,6 @@ class ByteLevel(HuggingFace):
         # another way each time, and ties go by number.
         special_tokens=base,
         show_progress=False,
-        **(
-          {"continuing_subword_prefix": cls.continuation}
-          if cls.continuation
-          else {}
-        ),
       ),
     )
     if not n_texts:

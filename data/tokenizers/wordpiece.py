@@ -7,6 +7,8 @@ spaces and rare characters come back; a BERT vocabulary itself is read by
 merging the most frequent pair, not by the likelihood of the first paper.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 from .byte_level import ByteLevel, Options
@@ -25,14 +27,16 @@ class WordPiece(ByteLevel):
   continuation = "\u2060"
 
   @classmethod
-  def _model_and_trainer(cls) -> tuple[Any, type]:
+  def _model_and_trainer(cls) -> tuple[Any, Callable[..., Any]]:
     from tokenizers import models, trainers
 
     model = models.WordPiece(
       continuing_subword_prefix=cls.continuation,
       max_input_chars_per_word=_LONGEST,
     )
-    return model, trainers.WordPieceTrainer
+    return model, functools.partial(
+      trainers.WordPieceTrainer, continuing_subword_prefix=cls.continuation
+    )
 
   @classmethod
   def _cutting(cls, options: Options) -> list[Any]:

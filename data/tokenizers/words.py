@@ -15,7 +15,7 @@ __all__ = ["Options", "Words"]
 
 
 def _marks() -> str:
-  """The combining marks: `\\w` has none, and words of Hindi are full of them."""
+  """The combining marks, which Hindi's words are full of: `\\w` has none."""
   ranges: list[list[int]] = []
   for point in range(0x300, 0x20000):  # beyond are ideographs
     if unicodedata.category(chr(point))[0] == "M":
