@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar
 
 from ...errors import UserError
-from .hugging_face import Ends, HuggingFace
+from .hugging_face import Ends, HuggingFace, with_controls
 from .pieces import (
   BOS,
   EOS,
@@ -138,7 +138,8 @@ class ByteLevel(HuggingFace):
       raise too_large(vocab_size, vocab_size - room + learned)
     state = json.loads(tokenizer.to_str())
     state["added_tokens"] = []  # the bytes are pieces like others
-    return cls(json.dumps(state, ensure_ascii=False), ends, named)
+    text = json.dumps(state, ensure_ascii=False)
+    return cls(with_controls(text, [*ends, *named]), ends)
 
   @classmethod
   def _cutting(cls, options: Options) -> list[Any]:

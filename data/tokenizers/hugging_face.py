@@ -34,15 +34,12 @@ class HuggingFace(Pieces):
 
   Args:
     text: of a tokenizer.json.
-    ends: three names, of which two or all may be the same.
-    special_tokens: names of more control tokens. Names that the file does not
-      have get ids after its own.
+    ends: names of its control tokens, of which two or all may be the same.
   """
 
-  def __init__(self, text: str, ends: Ends, special_tokens: Iterable[str] = ()):
+  def __init__(self, text: str, ends: Ends):
     self._text, self._ends = text, ends
-    self._named = list(special_tokens)
-    self._plain = self._library(plain=True)
+    self._plain = _library(text, plain=True)
     state = json.loads(text)
     added = self._plain.get_added_tokens_decoder()
     controls = {t.content: i for i, t in added.items() if t.special}
@@ -56,7 +53,7 @@ class HuggingFace(Pieces):
       # Some vocabularies have ids that stand for nothing.
       return spell.piece_bytes(pieces[token]) if token in pieces else b""
 
-    facts = json.dumps([text, ends, self._named])
+    facts = json.dumps([text, ends])
     super().__init__(
       [piece_bytes(token) for token in range(max(pieces) + 1)],
       controls,
@@ -65,31 +62,14 @@ class HuggingFace(Pieces):
     )
     self._prefix = spell.prefix
     self.pad_id, self.bos_id, self.eos_id = (controls[name] for name in ends)
-    self._reachable = _reachable(state["model"], controls)
-
-  def _library(self, plain: bool) -> "tokenizers.Tokenizer":
-    """Returns the library's tokenizer; `plain`: control tokens are text."""
-    import tokenizers
-
-    library = tokenizers.Tokenizer.from_str(self._text)
-    library.no_padding()
-    library.no_truncation()
-    added = library.get_added_tokens_decoder().values()
-    special = {token.content for token in added if token.special}
-    # One that is there keeps its rules about the spaces beside it.
-    library.add_special_tokens(
-      [
-        n
-        for n in dict.fromkeys([*self._ends, *self._named])
-        if n not in special
-      ]
-    )
-    library.encode_special_tokens = plain
-    return library
+    # A Unigram model finds "</s>" in plain text, where its vocabulary has it.
+    vocab = state["model"]["vocab"]
+    names = vocab if isinstance(vocab, dict) else {piece for piece, _ in vocab}
+    self._reachable = {i: name for name, i in controls.items() if name in names}
 
   @functools.cached_property
   def _with_special(self) -> "tokenizers.Tokenizer":
-    return self._library(plain=False)
+    return _library(self._text, plain=False)
 
   @classmethod
   def load(cls, folder: pathlib.Path, options: Any = None) -> "HuggingFace":
@@ -98,17 +78,13 @@ class HuggingFace(Pieces):
     return cls(
       (folder / VOCABULARY).read_text(encoding="utf-8"),
       Ends(*(said[f"{end}_token"] for end in Ends._fields)),
-      said["additional_special_tokens"],
     )
 
   def save(self, folder: pathlib.Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / VOCABULARY).write_text(self._text, encoding="utf-8")
-    said = {
-      "tokenizer_class": "PreTrainedTokenizerFast",
-      **{f"{end}_token": name for end, name in self._ends._asdict().items()},
-      "additional_special_tokens": self._named,
-    }
+    said = {f"{end}_token": name for end, name in self._ends._asdict().items()}
+    said["tokenizer_class"] = "PreTrainedTokenizerFast"
     text = json.dumps(said, ensure_ascii=False, indent=2)
     (folder / CONFIG).write_text(text, encoding="utf-8")
 
@@ -126,23 +102,36 @@ class HuggingFace(Pieces):
     return [encoding.ids for encoding in encodings]
 
 
-def _reachable(
-  model: dict[str, Any], controls: dict[str, int]
-) -> dict[int, str]:
-  """Returns the controls that the model has as pieces: id -> name.
+def with_controls(text: str, names: Iterable[str]) -> str:
+  """Returns a tokenizer.json in which the names are control tokens.
 
-  A Unigram model finds "</s>" in plain text where it is in the vocabulary. The
-  unknown token is not one of them: that is what it is there for.
+  It is `text` itself where they are already. Others keep their ids, and those
+  that the file does not have get ids after its own.
   """
-  vocab = model["vocab"]
-  if isinstance(vocab, list):
-    names = {piece for piece, _ in vocab}
-    unknown = model.get("unk_id")
-  else:
-    names = vocab
-    unknown = controls.get(model.get("unk_token") or "")
-  return {
-    token: name
-    for name, token in controls.items()
-    if name in names and token != unknown
-  }
+  state = json.loads(text)
+  added = state["added_tokens"]
+  there = {token["content"] for token in added if token["special"]}
+  new = [name for name in dict.fromkeys(names) if name not in there]
+  if not new:
+    return text
+  library = _library(text, plain=False)
+  library.add_special_tokens(new)
+  # Not by the library's own writing, which may change with its version.
+  kept = [token for token in added if token["content"] not in new]
+  rules = ("single_word", "lstrip", "rstrip", "normalized")
+  for name in new:
+    token = {"id": library.token_to_id(name), "content": name}
+    kept.append({**token, **dict.fromkeys(rules, False), "special": True})
+  state["added_tokens"] = sorted(kept, key=lambda token: token["id"])
+  return json.dumps(state, ensure_ascii=False)
+
+
+def _library(text: str, plain: bool) -> "tokenizers.Tokenizer":
+  """Returns the library's tokenizer; `plain`: control tokens are text."""
+  import tokenizers
+
+  library = tokenizers.Tokenizer.from_str(text)
+  library.no_padding()
+  library.no_truncation()
+  library.encode_special_tokens = plain
+  return library

@@ -100,14 +100,16 @@ class Pieces:
     if self._reachable:
       for i, text in enumerate(texts):
         if not self._reachable.keys().isdisjoint(batch[i]):
-          batch[i] = self._encode_apart(text)
+          parts = self._behind_first_characters.split(text)
+          if len(parts) > 1:  # else it is the unknown token, as it should be
+            batch[i] = [token for ids in self._encode(parts) for token in ids]
     return batch
 
-  def _encode_apart(self, text: str) -> list[int]:
-    """Cuts each name behind its first character, so that no piece fits it."""
+  @functools.cached_property
+  def _behind_first_characters(self) -> re.Pattern[str]:
+    """Where to cut the names of reachable tokens, so that no piece fits one."""
     names = "|".join(map(re.escape, self._reachable.values()))
-    parts = re.split(f"(?<=(?={names})(?s:.))", text)
-    return [token for ids in self._encode(parts) for token in ids]
+    return re.compile(f"(?<=(?={names})(?s:.))")
 
   def encode(self, text: str, allow_special: bool = False) -> list[int]:
     if not allow_special:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ...errors import UserError
-from .hugging_face import CONFIG, VOCABULARY, Ends, HuggingFace
+from .hugging_face import CONFIG, VOCABULARY, Ends, HuggingFace, with_controls
 from .imported import Options, find, find_ends
 from .spelling import byte_characters
 
@@ -24,8 +24,8 @@ class TokenizerJSON(HuggingFace):
 
   trainable = False
 
-  def __init__(self, text: str, ends: Ends, special_tokens: Iterable[str] = ()):
-    super().__init__(text, ends, special_tokens)
+  def __init__(self, text: str, ends: Ends):
+    super().__init__(text, ends)
     self.loses = _losses(json.loads(text))
 
   @classmethod
@@ -46,16 +46,16 @@ class TokenizerJSON(HuggingFace):
       text = file.read_text(encoding="utf-8")
       library = tokenizers.Tokenizer.from_str(text)
     except Exception as error:  # the library raises no narrower one
-      hint = f" (beside it: {CONFIG})" if file.name == CONFIG else ""
+      fix = f"; name {VOCABULARY} beside it" if file.name == CONFIG else ""
       raise UserError(
         f"{file} is not a {VOCABULARY} that tokenizers"
-        f" {tokenizers.__version__} reads{hint}: {error}"
+        f" {tokenizers.__version__} reads: {error}{fix}"
       ) from None
     added = library.get_added_tokens_decoder().values()
     special = [token.content for token in added if token.special]
     known = library.get_vocab(with_added_tokens=True)
     ends = find_ends(file, special, known, options, _KIND)
-    return cls(text, ends, options.special_tokens)
+    return cls(with_controls(text, [*ends, *options.special_tokens]), ends)
 
 
 def _losses(state: Mapping[str, Any]) -> str:
