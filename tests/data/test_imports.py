@@ -152,6 +152,17 @@ def test_a_config_beside_the_model_names_the_ends(file, tmp_path):
   assert ours.decode([ours.pad_id, *ours.encode("a")]) == "a"
 
 
+def test_of_two_files_beside_it_the_config_counts(file, tmp_path):
+  shutil.copy(file, tmp_path / "tokenizer.model")
+  for name, pad in (
+    ("special_tokens_map.json", "<|b|>"),
+    ("tokenizer_config.json", "<|a|>"),
+  ):
+    (tmp_path / name).write_text(json.dumps({"pad_token": pad}))
+  ours = imported("sentencepiece", tmp_path)
+  assert "<|a|>" in ours.special_tokens and "<|b|>" not in ours.special_tokens
+
+
 def test_a_suffix_for_spaces_is_refused_by_name(tmp_path):
   (tmp_path / "a.model").write_bytes(model(treat_whitespace_as_suffix=True))
   with pytest.raises(NotImplementedError, match="treat_whitespace_as_suffix"):
@@ -232,6 +243,36 @@ def test_a_decoder_without_bytes_is_refused_by_name(folder):
   file.write_text(json.dumps(state))
   with pytest.raises(NotImplementedError, match="BPEDecoder"):
     imported("tokenizer_json", folder, eos="<|end|>")
+
+
+@pytest.mark.parametrize(
+  ("decoder", "added", "spelled"),
+  [
+    # GPT-2 writes the byte E9 as é.
+    ({"type": "ByteLevel"}, "éx", "éx"),
+    # Gemma has runs of spaces, as SentencePiece writes them.
+    (
+      {
+        "type": "Replace",
+        "pattern": {"String": "\u2581"},
+        "content": " ",
+      },
+      "\u2581\u2581",
+      "  ",
+    ),
+  ],
+)
+def test_a_token_added_to_the_text_is_spelled_as_it_is_meant(
+  folder, decoder, added, spelled
+):
+  library = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+  library.add_tokens([tokenizers.AddedToken(added, normalized=False)])
+  state = json.loads(library.to_str())
+  rules = {"add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+  state["decoder"] = decoder | (rules if decoder["type"] == "ByteLevel" else {})
+  (folder / "tokenizer.json").write_text(json.dumps(state))
+  ours = imported("tokenizer_json", folder, eos="<|end|>")
+  assert ours.decode(ours.encode(f"a{added}b")) == f"a{spelled}b"
 
 
 def test_ids_that_stand_for_nothing_decode_to_nothing(folder):

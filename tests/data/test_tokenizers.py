@@ -22,7 +22,9 @@ TRAINED = [name for name in TOKENIZERS if TOKENIZERS[name].trainable]
 PIECES = ["bpe", "unigram", "byte_bpe", "wordpiece"]  # learned, not counted
 # The import of what `byte_bpe` saves; for others see test_imports.py.
 LOSSLESS = [*TRAINED, "bytes", "tokenizer_json"]
-SPECIAL = ("<|im_start|>", "<|im_end|>", "<|im|>", "</s>")
+# One begins another, and the last is there already.
+SPECIAL = ("<|im_start|>", "<|im_end|>", "<|im|>", "<|im|>2", "</s>")
+N_NEW = len(SPECIAL) - 1
 
 CORPUS = [
   inspect.getsource(json.decoder),
@@ -125,12 +127,13 @@ def test_no_text_encodes_to_a_special(with_special):
 
 def test_names_become_control_tokens_where_they_are_allowed(with_special):
   encode, ids = with_special.encode, with_special.special_tokens
-  text = "<|im_start|>user\nhi <|im|> é<|im_end|></s><|im_start|>"
+  text = "<|im_start|>user\nhi <|im|>2 é<|im|><|im_end|></s><|im_start|>"
   assert encode(text, allow_special=True) == [
     ids["<|im_start|>"],
     *encode("user\nhi "),
-    ids["<|im|>"],
+    ids["<|im|>2"],
     *encode(" é"),
+    ids["<|im|>"],
     ids["<|im_end|>"],
     with_special.eos_id,
     ids["<|im_start|>"],
@@ -146,15 +149,14 @@ def test_special_tokens_get_the_last_ids_and_change_no_other(
   for special in (tokenizer, with_special):
     ends = {special.pad_id, special.bos_id, special.eos_id}
     assert len(ends) == 3 and ends <= set(special.special_tokens.values())
-  # "</s>" was there already.
-  last = range(with_special.vocab_size - 3, with_special.vocab_size)
-  assert [specials[new] for new in SPECIAL[:3]] == list(last)
+  last = range(with_special.vocab_size - N_NEW, with_special.vocab_size)
+  assert [specials[new] for new in SPECIAL[:-1]] == list(last)
   assert specials["</s>"] == with_special.eos_id
   assert tokenizer.fingerprint != with_special.fingerprint
   if tokenizer.trainable and name != "characters":
     assert with_special.vocab_size == tokenizer.vocab_size
   else:
-    assert with_special.vocab_size == tokenizer.vocab_size + 3
+    assert with_special.vocab_size == tokenizer.vocab_size + N_NEW
 
 
 def test_specials_decode_to_nothing(with_special):
