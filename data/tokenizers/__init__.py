@@ -35,7 +35,9 @@ class Tokenizer(Protocol):
   @classmethod
   def train(
     cls, texts: Iterable[str], vocab_size: int, options: Any
-  ) -> "Tokenizer": ...
+  ) -> "Tokenizer":
+    """Learns from `texts`; equal texts and options, equal fingerprint."""
+    ...
 
   @classmethod
   def load(cls, folder: pathlib.Path, options: Any) -> "Tokenizer": ...

@@ -18,7 +18,6 @@ class Bytes(Pieces):
   """256 bytes after three specials; nothing to train."""
 
   trainable = False
-  vocab_size = len(BYTE_TABLE)
   pad_id, bos_id, eos_id = CONTROLS.values()
 
   def __init__(self, special_tokens: Iterable[str] = ()):

@@ -43,7 +43,7 @@ class HuggingFace(Pieces):
     state = json.loads(text)
     added = self._plain.get_added_tokens_decoder()
     controls = {t.content: i for i, t in added.items() if t.special}
-    spell = spelling(state["decoder"])
+    spell = spelling(state.get("decoder"))
     pieces = {i: piece for piece, i in self._plain.get_vocab().items()}
 
     def piece_bytes(token: int) -> bytes:
@@ -109,7 +109,7 @@ def with_controls(text: str, names: Iterable[str]) -> str:
   that the file does not have get ids after its own.
   """
   state = json.loads(text)
-  added = state["added_tokens"]
+  added = state.get("added_tokens", [])
   there = {token["content"] for token in added if token["special"]}
   new = [name for name in dict.fromkeys(names) if name not in there]
   if not new:

@@ -81,10 +81,10 @@ def find_ends(
 ) -> Ends:
   """Returns the names that options, the files beside or custom give.
 
-  A vocabulary keeps its size, for the checkpoint that comes with it. Without a
-  token that begins a text, the one that ends texts does, as in GPT-2; without
-  one that fills up, the same does: padding is told by its segment, not by its
-  id.
+  Nothing is appended that none of them names, so that the vocabulary keeps the
+  size of the checkpoint that comes with it. Without a token that begins a text,
+  the one that ends texts does, as in GPT-2; without one that fills up, the same
+  does: padding is told by its segment, not by its id.
 
   Args:
     special: names of the file's control tokens.

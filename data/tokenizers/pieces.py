@@ -146,7 +146,7 @@ def missing(
 
 
 def saved_special_tokens(folder: pathlib.Path) -> list[str]:
-  """Returns the names that `Pieces.save` has put beside a vocabulary."""
+  """Returns the names that were saved beside a vocabulary."""
   file = folder / _FILE
   if not file.is_file():
     return []

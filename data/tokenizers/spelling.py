@@ -50,7 +50,7 @@ def spelling(decoder: Mapping[str, Any] | None) -> Spelling:
   """
   steps: list[Callable[[str], str | bytes]] = []
   prefix = b""
-  for part in _flat(decoder):
+  for part in steps_of(decoder, "decoders"):
     kind = part["type"]
     if kind == "ByteLevel":
       steps.append(_from_byte_characters)
@@ -93,12 +93,15 @@ def _chain(
   return piece_bytes
 
 
-def _flat(decoder: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
-  if decoder is None:
+def steps_of(
+  part: Mapping[str, Any] | None, key: str
+) -> list[Mapping[str, Any]]:
+  """Returns a part's steps, which a sequence has under `key`."""
+  if part is None:
     return []
-  if decoder["type"] == "Sequence":
-    return [step for part in decoder["decoders"] for step in _flat(part)]
-  return [decoder]
+  if part["type"] == "Sequence":
+    return [step for inner in part[key] for step in steps_of(inner, key)]
+  return [part]
 
 
 def _from_byte_characters(piece: str) -> str | bytes:

@@ -11,7 +11,7 @@ from typing import Any
 from ...errors import UserError
 from .hugging_face import CONFIG, VOCABULARY, Ends, HuggingFace, with_controls
 from .imported import Options, find, find_ends
-from .spelling import byte_characters
+from .spelling import byte_characters, steps_of
 
 __all__ = ["Options", "TokenizerJSON"]
 
@@ -49,7 +49,7 @@ class TokenizerJSON(HuggingFace):
       fix = f"; name {VOCABULARY} beside it" if file.name == CONFIG else ""
       raise UserError(
         f"{file} is not a {VOCABULARY} that tokenizers"
-        f" {tokenizers.__version__} reads: {error}{fix}"
+        f" {tokenizers.__version__} reads: {' '.join(str(error).split())}{fix}"
       ) from None
     added = library.get_added_tokens_decoder().values()
     special = [token.content for token in added if token.special]
@@ -61,8 +61,8 @@ class TokenizerJSON(HuggingFace):
 def _losses(state: Mapping[str, Any]) -> str:
   """Says what a tokenizer.json changes; "" where it keeps every text."""
   lost = []
-  steps = _flat(state["normalizer"], "normalizers")
-  cuts = _flat(state["pre_tokenizer"], "pretokenizers")
+  steps = steps_of(state.get("normalizer"), "normalizers")
+  cuts = steps_of(state.get("pre_tokenizer"), "pretokenizers")
   names = [s["type"] for s in steps if s["type"] not in ("Prepend", "Replace")]
   if names:
     lost.append(f"what the normalizer changes ({', '.join(names)})")
@@ -94,7 +94,7 @@ def _knows_all(
   vocab = model["vocab"]
   names = vocab if isinstance(vocab, dict) else {piece for piece, _ in vocab}
   if any(cut["type"] == "ByteLevel" for cut in cuts):
-    return model["type"] != "WordLevel" and all(
+    return model.get("type") != "WordLevel" and all(
       mark + char in names
       for mark in {"", model.get("continuing_subword_prefix") or ""}
       for char in byte_characters()
@@ -102,11 +102,3 @@ def _knows_all(
   return bool(model.get("byte_fallback")) and all(
     f"<0x{byte:02X}>" in names for byte in range(256)
   )
-
-
-def _flat(step: Mapping[str, Any] | None, key: str) -> list[Mapping[str, Any]]:
-  if step is None:
-    return []
-  if step["type"] == "Sequence":
-    return [inner for part in step[key] for inner in _flat(part, key)]
-  return [step]
