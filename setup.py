@@ -17,6 +17,7 @@ INSTALL = [
   "grain>=0.2.18",
   "array_record>=0.8",
   "sentencepiece>=0.2.1",
+  "tokenizers>=0.23",
   "ml-collections>=1.1",
   "pyarrow>=18",
   "tensorflow-datasets>=4.9.10",

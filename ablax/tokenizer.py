@@ -7,124 +7,110 @@ Bytes per token are of held-out documents, which no tokenizer was trained on;
 """
 
 import argparse
+import dataclasses
+import json
 import pathlib
 import sys
 import time
-from collections.abc import Iterable
+from typing import Any
 
 from .__main__ import guarded
 from .data.config import DataConfig
 from .data.corpus import Corpus
-from .data.prepare import tokenizer_folder, trained_tokenizer
+from .data.prepare import fixed_tokenizer, tokenizer_folder, trained_tokenizer
 from .data.progress import Progress
 from .data.sources import SOURCES
 from .data.sources.text import Options as TextOptions
-from .data.tokenizers import TOKENIZERS, Tokenizer
+from .data.tokenizers import TOKENIZERS
+from .data.tokenizers.hugging_face import VOCABULARY
+from .data.tokenizers.measure import measure
+from .data.tokenizers.report import Row, report
 from .errors import UserError
 from .registry import Opts
 
 _EXAMPLES = """\
 examples:
-  ablax tokenizer --kind=bpe,unigram,bytes --vocab-size=4096
+  ablax tokenizer --kind=bpe,unigram,byte_bpe,bytes --vocab-size=4096
   ablax tokenizer --source notes/*.md --documents=paragraph --out=tokenizer
+  ablax tokenizer --file=Qwen3-0.6B/tokenizer.json --file=llama.model --json
 """
 
-# What tokenizers are known to change: each text must come back as it was.
-HARD = {
-  "chinese": "滾滾長江東逝水，浪花淘盡英雄。",
-  "code": "def f(x):\n    if x:\n\t\treturn  x  # 0x1F\n\n\n",
-  "emoji": "👩‍👩‍👧‍👦 🏳️‍🌈 👍🏽",
-  "combining marks": "\u0301e\u0301\u0323 \u1e69 s\u0323\u0307 s\u0307\u0323",
-  "line ends": "\r\na\r\n\r\nb\rc\n\x0b\x0c\x85\u2028\u2029",
-  "spaces": "  two before, three after   \u00a0\u3000\u200b",
-  "sentencepiece's marks": "\u2581a \u2581\u2581b\u2585\u2047 c\u2581",
-  "NUL": "\0a\0\0b",
-  "control look-alikes": "<s></s><unk><pad><0x0A><|endoftext|>",
-  "edges of Unicode": "\ufeff\ufffd\uffff\ue000\U0010ffff",
-}
+_IMPORTS = ("tokenizer_json", "sentencepiece")
 
 
 def main(argv: list[str]) -> int:
   args = _parser().parse_args(argv)
-  kinds = [kind for kind in args.kind.split(",") if kind]
-  if not kinds:
-    raise UserError(f"--kind is empty; there is: {', '.join(TOKENIZERS)}")
-  for kind in kinds:
-    TOKENIZERS.options(kind)  # an unknown one is refused before any work
-  configs = [_config(args, kind) for kind in kinds]
+  kinds = [] if args.file and args.kind is None else _kinds(args.kind)
+  configs = [(kind, _config(args, kind)) for kind in kinds]
+  for file in args.file:
+    # The folder tells one tokenizer.json from another.
+    name = "-".join(file.absolute().parts[-2:])
+    configs.append((name, _config(args, _kind_of(file), path=str(file))))
   rows = []
-  with Progress(sys.stderr.isatty()) as track:
-    corpus = Corpus(configs[0], track)
-    for config in configs:
-      was_there = tokenizer_folder(config, corpus).is_dir()
-      start = time.perf_counter()
-      tokenizer = trained_tokenizer(config, corpus)
-      seconds = time.perf_counter() - start
+  with Progress(sys.stderr.isatty() and not args.json) as track:
+    fixed = [fixed_tokenizer(config) for _, config in configs]
+    corpus = Corpus(configs[0][1], track)
+    for (name, config), tokenizer in zip(configs, fixed, strict=True):
+      seconds = None
+      if tokenizer is None:
+        was_there = tokenizer_folder(config, corpus).is_dir()
+        start = time.perf_counter()
+        tokenizer = trained_tokenizer(config, corpus)
+        if not was_there:
+          seconds = time.perf_counter() - start
+      texts = (text.text for text in corpus.heldout("measuring"))
       rows.append(
-        (
-          config.tokenizer,
-          str(tokenizer.vocab_size),
-          "cached" if was_there else f"{seconds:.1f}",
-          *_measured(
-            tokenizer, (text.text for text in corpus.heldout("measuring"))
-          ),
+        Row(
+          name,
+          tokenizer.vocab_size,
+          dict(tokenizer.special_tokens),
+          tokenizer.fingerprint,
+          seconds,
+          tokenizer.loses,
+          measure(tokenizer, texts),
         )
       )
       if args.out:
-        folder = args.out / config.tokenizer if len(kinds) > 1 else args.out
-        tokenizer.save(folder)
-  _print(rows, corpus)
+        tokenizer.save(args.out / name if len(configs) > 1 else args.out)
+  if args.json:
+    print(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
+    return 0
+  report(rows, corpus.heldout_bytes, corpus.train_bytes)
   if args.out:
     print(f"saved in {args.out}")
   return 0
 
 
-def _measured(
-  tokenizer: Tokenizer, texts: Iterable[str]
-) -> tuple[str, str, str, str]:
-  """Returns bytes per token, two round trips and what is lost, in words."""
-  n_bytes = n_tokens = n_texts = n_changed = 0
-  for text in texts:
-    ids = tokenizer.encode(text)
-    n_bytes += len(text.encode())
-    n_tokens += len(ids)
-    n_texts += 1
-    n_changed += tokenizer.decode(ids) != text
-  changed = [
-    name
-    for name, text in HARD.items()
-    if tokenizer.decode(tokenizer.encode(text)) != text
-  ]
-  return (
-    f"{n_bytes / n_tokens:.3f}",
-    f"changes {n_changed} of {n_texts}" if n_changed else "exact",
-    f"changes {', '.join(changed)}" if changed else "exact",
-    tokenizer.loses or "nothing",
-  )
+def _kinds(given: str | None) -> list[str]:
+  kinds = [kind for kind in (given or "").split(",") if kind]
+  if given is None:
+    kinds = ["bpe"]
+  if not kinds:
+    raise UserError(f"--kind is empty; there is: {', '.join(TOKENIZERS)}")
+  for kind in kinds:
+    TOKENIZERS.options(kind)  # an unknown one is refused before any work
+    if kind in _IMPORTS:
+      raise UserError(f"--kind={kind} is read from a file; use --file=PATH")
+  return kinds
 
 
-def _print(rows: list[tuple[str, ...]], corpus: Corpus) -> None:
-  from rich.console import Console
-  from rich.table import Table
-
-  table = Table(
-    title=f"on {corpus.heldout_bytes:,} held-out bytes,"
-    f" {corpus.train_bytes:,} bytes for training"
-  )
-  table.add_column("tokenizer")
-  table.add_column("vocab", justify="right")
-  table.add_column("train, s", justify="right")
-  table.add_column("bytes/token", justify="right")
-  table.add_column("held-out")
-  table.add_column("hard texts")
-  table.add_column("loses")
-  for row in rows:
-    table.add_row(*row)
-  Console().print(table)
+def _kind_of(file: pathlib.Path) -> str:
+  """Returns which import reads a file or a folder."""
+  if file.is_dir():
+    is_json = (file / VOCABULARY).is_file()
+  elif file.is_file():
+    with file.open("rb") as stream:
+      is_json = stream.read(1) == b"{"
+  else:
+    raise UserError(f"--file={file} is neither a file nor a folder")
+  return _IMPORTS[0] if is_json else _IMPORTS[1]
 
 
-def _config(args: argparse.Namespace, kind: str) -> DataConfig:
-  opts = {}
+def _config(args: argparse.Namespace, kind: str, **options: Any) -> DataConfig:
+  special_tokens = tuple(args.special_token)
+  opts = {
+    kind: TOKENIZERS.options(kind)(special_tokens=special_tokens, **options)
+  }
   source = args.source[0]
   if source not in list(SOURCES) or len(args.source) > 1:
     source = "text"
@@ -166,10 +152,26 @@ def _parser() -> argparse.ArgumentParser:
     default="file",
     help="what one document is in text files: file, line or paragraph",
   )
+  trained = ",".join(kind for kind in TOKENIZERS if kind not in _IMPORTS)
   parser.add_argument(
     "--kind",
-    default="bpe",
-    help=f"one or several of {','.join(TOKENIZERS)} (default: bpe)",
+    help=f"one or several of {trained} (default: bpe; with --file: none)",
+  )
+  parser.add_argument(
+    "--file",
+    type=pathlib.Path,
+    action="append",
+    default=[],
+    help="a tokenizer.json, a SentencePiece .model, or the folder of one; may"
+    " be given several times",
+  )
+  parser.add_argument(
+    "--special-token",
+    action="append",
+    default=[],
+    metavar="NAME",
+    help='a control token to append, such as "<|im_start|>"; may be given'
+    " several times",
   )
   parser.add_argument("--vocab-size", type=int, default=4096)
   parser.add_argument(
@@ -185,6 +187,7 @@ def _parser() -> argparse.ArgumentParser:
     help="of whole documents to measure on (default: 200000)",
   )
   parser.add_argument("--out", type=pathlib.Path, help="folder to save into")
+  parser.add_argument("--json", action="store_true", help="for machines")
   return parser
 
 

@@ -139,6 +139,7 @@ def prepare(
     UserError: a source, the tokenizer or the split cannot be had as the
       config says, or there are fewer rows than one batch.
   """
+  fixed_tokenizer(config)  # a wrong path is told before the documents are read
   with Progress(progress) as track:
     return pack_corpus(config, Corpus(config, track, workers), workers)
 
@@ -204,6 +205,14 @@ def tokenizer_folder(config: DataConfig, corpus: Corpus) -> pathlib.Path:
   return root() / "tokenizers" / key
 
 
+def fixed_tokenizer(config: DataConfig) -> Tokenizer | None:
+  """Returns the config's tokenizer where it needs no text, else None."""
+  kind = TOKENIZERS[config.tokenizer]
+  if kind.trainable:
+    return None
+  return kind.train((), config.vocab_size, _tokenizer_options(config))
+
+
 def trained_tokenizer(config: DataConfig, corpus: Corpus) -> Tokenizer:
   """Returns the config's tokenizer, trained on training documents only."""
   kind = TOKENIZERS[config.tokenizer]
@@ -211,8 +220,8 @@ def trained_tokenizer(config: DataConfig, corpus: Corpus) -> Tokenizer:
   folder = cached(
     tokenizer_folder(config, corpus),
     lambda new: kind.train(
-      corpus.tokenizer_sample(), config.vocab_size, options, new
-    ),
+      corpus.tokenizer_sample(), config.vocab_size, options
+    ).save(new),
   )
   return kind.load(folder, options)
 

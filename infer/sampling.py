@@ -265,6 +265,7 @@ def generate(
 
   banned_V = np.arange(config.vocab_size) >= tokenizer.vocab_size
   banned_V[[tokenizer.pad_id, tokenizer.bos_id]] = True
+  banned_V[tokenizer.eos_id] = False  # GPT-2 has one id for all three
   key = jax.random.key(sampling.seed)
   filters = (sampling.temperature, sampling.top_k, sampling.top_p)
   streams = [_Stream(sampling.stop) for _ in ids]

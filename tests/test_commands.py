@@ -66,6 +66,14 @@ def test_each_commands_help_shows_an_example(command, capsys, monkeypatch):
     (["sample", "--workdir=nowhere"], "error: nowhere holds no run"),
     (["tokenizer", "--kind="], "error: --kind is empty; there is: bytes"),
     (["tokenizer", "--kind=bep"], "did you mean 'bpe'?"),
+    (
+      ["tokenizer", "--kind=bytes,sentencepiece"],
+      "error: --kind=sentencepiece is read from a file; use --file=PATH",
+    ),
+    (
+      ["tokenizer", "--file=nowhere"],
+      "error: --file=nowhere is neither a file nor a folder",
+    ),
     (["catalog", "--check=nowhere.md"], "error: there is no file nowhere.md"),
     (
       ["train", "--config=lm/tiny.py", "--config.opt.lrr=1"],

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
-from ..data.tokenizers import TOKENIZERS
+from ..data.prepare import fixed_tokenizer
 from ..errors import UserError
 from ..models import lm
 from ..models.param import Params, path_of
@@ -128,11 +128,10 @@ def make_setup(config: Config, devices=None) -> Setup:
 
 
 def provisional_setup(config: Config) -> Setup:
-  """The setup before the tokenizer is there: its size as the config has it.
+  """The setup before the tokenizer is trained: its size as the config has it.
 
   What can't work is refused here, before any data is read.
   """
-  tokenizer = TOKENIZERS[config.data.tokenizer]
-  # A tokenizer of one size, like bytes, has it on its class.
-  size = getattr(tokenizer, "vocab_size", config.data.vocab_size)
+  tokenizer = fixed_tokenizer(config.data)
+  size = tokenizer.vocab_size if tokenizer else config.data.vocab_size
   return make_setup(fit_vocab(config, size))

@@ -2,55 +2,46 @@
 
 import pathlib
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
-from ...registry import NoOptions
-from .utf8 import to_bytes
+from .pieces import BOS, EOS, PAD, Pieces, saved_special_tokens
+from .pieces import SpecialTokens as Options
 
-_N_SPECIALS = 3
+__all__ = ["Bytes", "Options"]
+
+CONTROLS = {PAD: 0, BOS: 1, EOS: 2}
+# Bytes of the ids 0 to 258, with which other vocabularies begin, too.
+BYTE_TABLE = [b""] * len(CONTROLS) + [bytes((byte,)) for byte in range(256)]
 
 
-class Bytes:
+class Bytes(Pieces):
   """256 bytes after three specials; nothing to train."""
 
-  vocab_size = 256 + _N_SPECIALS
-  pad_id, bos_id, eos_id = range(_N_SPECIALS)
-  fingerprint = "bytes-1"
-  loses = ""
-  _bytes: ClassVar[dict[int, bytes]] = {
-    i: bytes((i - _N_SPECIALS,)) if i >= _N_SPECIALS else b""
-    for i in range(vocab_size)
-  }
+  trainable = False
+  pad_id, bos_id, eos_id = CONTROLS.values()
+
+  def __init__(self, special_tokens: Iterable[str] = ()):
+    super().__init__(BYTE_TABLE, CONTROLS, special_tokens, "bytes-1")
 
   @classmethod
   def train(
-    cls,
-    texts: Iterable[str],
-    vocab_size: int,
-    options: NoOptions,
-    folder: pathlib.Path,
+    cls, texts: Iterable[str], vocab_size: int, options: Options
   ) -> "Bytes":
-    del texts, vocab_size, options, folder
-    return cls()
+    del texts, vocab_size
+    return cls(options.special_tokens)
 
   @classmethod
   def load(cls, folder: pathlib.Path, options: Any = None) -> "Bytes":
-    del folder, options
-    return cls()
+    del options  # they are in the folder
+    return cls(saved_special_tokens(folder))
 
   def save(self, folder: pathlib.Path) -> None:
-    del folder
+    self._save_special_tokens(folder)
 
-  def encode(self, text: str) -> list[int]:
-    return [byte + _N_SPECIALS for byte in to_bytes(text)]
+  def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+    return [spelled(text) for text in texts]
 
-  def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-    return [self.encode(text) for text in texts]
 
-  def decode(self, ids: Iterable[int]) -> str:
-    return b"".join(map(self._bytes.__getitem__, ids)).decode(
-      "utf-8", "replace"
-    )
-
-  def token_bytes(self, token: int) -> bytes:
-    return self._bytes[token]
+def spelled(text: str) -> list[int]:
+  """Returns the ids in `BYTE_TABLE` of the bytes of a text."""
+  return [byte + len(CONTROLS) for byte in text.encode("utf-8")]

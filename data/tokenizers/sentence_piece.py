@@ -15,18 +15,28 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
 from ...errors import UserError
-from .utf8 import to_bytes
+from .pieces import (
+  BOS,
+  EOS,
+  PAD,
+  Pieces,
+  SpecialTokens,
+  missing,
+  no_text,
+  saved_special_tokens,
+  too_large,
+)
 
-_FILE = "sentencepiece.model"
-_SPACE = "\u2581"  # how the library writes a space inside a piece
+FILE = "sentencepiece.model"
+SPACE = "\u2581"  # how the library writes a space inside a piece
 _CHUNK = 4096  # characters per training sentence
 # Fixed, whatever the machine has: the number of partial sums is part of the
 # result.
-_THREADS = 4
+THREADS = 4
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(SpecialTokens):
   """What the training of a SentencePiece vocabulary can vary.
 
   split_digits: every digit is a piece of its own.
@@ -38,13 +48,14 @@ class Options:
   character_coverage: float = 0.9999
 
   def __post_init__(self):
+    super().__post_init__()
     if not 0 < self.character_coverage <= 1:
       raise UserError(
         f"character_coverage={self.character_coverage} must be in (0, 1]"
       )
 
 
-class SentencePiece:
+class SentencePiece(Pieces):
   """A trained model; subclasses name the algorithm.
 
   Args:
@@ -52,39 +63,30 @@ class SentencePiece:
   """
 
   algorithm: ClassVar[str]
-  loses: ClassVar[str] = ""
   pad_id, bos_id, eos_id, _unk_id = range(4)
 
-  def __init__(self, model: bytes):
+  def __init__(self, model: bytes, special_tokens: Iterable[str] = ()):
     import sentencepiece
 
     self._model = model
     self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
-    self.vocab_size: int = self._processor.get_piece_size()
-    self.fingerprint = hashlib.sha256(model).hexdigest()
-    self._bytes = {i: self._piece_bytes(i) for i in range(self.vocab_size)}
     self._space_ids = [
       self._processor.piece_to_id(f"<0x{byte:02X}>")
-      for byte in _SPACE.encode("utf-8")
+      for byte in SPACE.encode("utf-8")
     ]
-
-  def _piece_bytes(self, token: int) -> bytes:
-    if self._processor.is_control(token) or self._processor.is_unknown(token):
-      return b""
-    piece = self._processor.id_to_piece(token)
-    if self._processor.is_byte(token):
-      return bytes((int(piece[1:-1], 16),))
-    return piece.replace(_SPACE, " ").encode("utf-8")
+    n = self._processor.get_piece_size()
+    super().__init__(
+      [piece_bytes(self._processor, i) for i in range(n)],
+      {PAD: self.pad_id, BOS: self.bos_id, EOS: self.eos_id},
+      special_tokens,
+      hashlib.sha256(model).hexdigest(),
+    )
 
   @classmethod
   def train(
-    cls,
-    texts: Iterable[str],
-    vocab_size: int,
-    options: Options,
-    folder: pathlib.Path,
+    cls, texts: Iterable[str], vocab_size: int, options: Options
   ) -> "SentencePiece":
-    """Trains on `texts` and saves into `folder`; equal texts, equal model.
+    """Trains on `texts`; equal texts, equal model.
 
     Raises:
       UserError: the texts are empty, or too few or too many characters for
@@ -92,13 +94,14 @@ class SentencePiece:
     """
     import sentencepiece
 
+    appended = missing(options.special_tokens, (PAD, BOS, EOS))
     model = io.BytesIO()
     try:
       sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=_sentences(texts),
         model_writer=model,
         model_type=cls.algorithm,
-        vocab_size=vocab_size,
+        vocab_size=vocab_size - len(appended),
         pad_id=cls.pad_id,
         bos_id=cls.bos_id,
         eos_id=cls.eos_id,
@@ -114,37 +117,29 @@ class SentencePiece:
         character_coverage=options.character_coverage,
         byte_fallback=True,
         max_sentence_length=8 * _CHUNK,  # bytes; longer ones are skipped
-        num_threads=_THREADS,
+        num_threads=THREADS,
         minloglevel=2,
       )
     except RuntimeError as error:
-      raise _explained(error, vocab_size) from None
-    tokenizer = cls(model.getvalue())
-    tokenizer.save(folder)
-    return tokenizer
+      raise _explained(error, vocab_size, len(appended)) from None
+    return cls(model.getvalue(), appended)
 
   @classmethod
   def load(cls, folder: pathlib.Path, options: Any = None) -> "SentencePiece":
-    del options  # they are in the model
-    return cls((folder / _FILE).read_bytes())
+    del options  # they are in the folder
+    return cls((folder / FILE).read_bytes(), saved_special_tokens(folder))
 
   def save(self, folder: pathlib.Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / _FILE).write_bytes(self._model)
+    self._save_special_tokens(folder)
+    (folder / FILE).write_bytes(self._model)
 
-  def encode(self, text: str) -> list[int]:
-    return self.encode_batch([text])[0]
-
-  def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-    for text in texts:
-      if not text.isascii():
-        to_bytes(text)
+  def _encode(self, texts: Sequence[str]) -> list[list[int]]:
     # The library cannot tell its own mark from a space: such a character is
     # cut out, and spelled in bytes in between.
-    parts = [text.split(_SPACE) for text in texts]
+    parts = [text.split(SPACE) for text in texts]
     encoded = iter(
       self._processor.encode(
-        [part for some in parts for part in some], num_threads=_THREADS
+        [part for some in parts for part in some], num_threads=THREADS
       )
     )
     ids = []
@@ -156,13 +151,15 @@ class SentencePiece:
       ids.append(joined)
     return ids
 
-  def decode(self, ids: Iterable[int]) -> str:
-    return b"".join(map(self._bytes.__getitem__, ids)).decode(
-      "utf-8", "replace"
-    )
 
-  def token_bytes(self, token: int) -> bytes:
-    return self._bytes[token]
+def piece_bytes(processor: Any, token: int) -> bytes:
+  """Returns the bytes of a piece; b"" for a control or the unknown one."""
+  if processor.is_control(token) or processor.is_unknown(token):
+    return b""
+  piece = processor.id_to_piece(token)
+  if processor.is_byte(token):
+    return bytes((int(piece[1:-1], 16),))
+  return piece.replace(SPACE, " ").encode("utf-8")
 
 
 def _sentences(texts: Iterable[str]) -> Iterator[str]:
@@ -177,20 +174,18 @@ def _sentences(texts: Iterable[str]) -> Iterator[str]:
       start = end
 
 
-def _explained(error: RuntimeError, vocab_size: int) -> Exception:
+def _explained(
+  error: RuntimeError, vocab_size: int, n_appended: int
+) -> Exception:
   """Turns the library's message into one that names our key and the fix."""
   if high := re.search(r"set it to a value <= (\d+)", str(error)):
-    return UserError(
-      f"data.vocab_size={vocab_size} is more than this text has pieces for;"
-      f" set it to {high[1]} or less, or train on more text"
-    )
+    return too_large(vocab_size, int(high[1]) + n_appended)
   if low := re.search(r"required_chars\. \d+ vs (\d+)", str(error)):
     return UserError(
       f"data.vocab_size={vocab_size} has no room for the 256 bytes, the"
-      f" specials and the text's characters; set it to {low[1]} or more"
+      f" specials and the text's characters; set it to"
+      f" {int(low[1]) + n_appended} or more"
     )
   if "sentences_.empty()" in str(error):
-    return UserError(
-      "the tokenizer got no text to train on; raise data.tokenizer_bytes"
-    )
+    return no_text()
   return error

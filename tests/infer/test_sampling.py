@@ -185,6 +185,14 @@ def test_end_of_text_ends_a_completion_while_others_go_on(model):
     assert "".join(t for j, t in seen if i == j) == completion.text
 
 
+def test_a_token_that_begins_and_ends_texts_can_end_one(model):
+  sampling = Sampling(max_tokens=90, temperature=2.0)
+  (ended,) = run(
+    model, ["abc"], sampling, tokenizer=Letters(pad_id=1, bos_id=1, eos_id=1)
+  )
+  assert ended.finish == "eos" and ended.tokens[-1] == 1
+
+
 def test_a_stop_text_is_cut_and_ends_the_completion(model):
   whole = run(model, ["日"], Sampling(max_tokens=40, seed=5))[0]
   stop = whole.text[11:14]
