@@ -166,6 +166,8 @@ class Session:
     token_V = np.arange(config.vocab_size)
     self.possible_V = token_V < tokenizer.vocab_size
     self.possible_V[[tokenizer.pad_id, tokenizer.bos_id]] = False
+    # An imported vocabulary may have one token for two of them.
+    self.possible_V[tokenizer.eos_id] = True
     control = special_tokens(tokenizer)
     ends = [control[text] for text in sampling.stop if text in control]
     self.ends_V = np.isin(token_V, [tokenizer.eos_id, *ends])
@@ -179,7 +181,7 @@ class Session:
     by_slots: dict[int, list[int]] = {}
     for i, ids in enumerate(prompts):
       T = _ROUND
-      while T < self.length(ids) - 1:
+      while self.length(ids) - 1 > T:
         T *= 2
       T = min(T, _rounded(self.config.max_len))
       by_slots.setdefault(T, []).append(i)

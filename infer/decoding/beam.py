@@ -294,19 +294,19 @@ def _candidates(
   Returns:
     scores, beams, tokens, and the model's log-probabilities of the tokens.
   """
-  I, w = scores_Iw.shape
+  n_prompts, w = scores_Iw.shape
   V = chosen_BV.shape[-1]
 
   def of_group(a_BV):
     return jax.lax.dynamic_slice_in_dim(
-      a_BV.reshape(I, -1, V), group * w, w, axis=1
+      a_BV.reshape(n_prompts, -1, V), group * w, w, axis=1
     )
 
   penalty_IV = diversity * jax.nn.one_hot(taken_IW, V).sum(1)
   chosen_IwV = of_group(chosen_BV) - penalty_IV[:, None]
   total_IwV = scores_Iw[..., None] + chosen_IwV
-  scores, places = top(total_IwV.reshape(I, w * V), min(2 * w, w * V))
-  model = of_group(model_BV).reshape(I, w * V)
+  scores, places = top(total_IwV.reshape(n_prompts, w * V), min(2 * w, w * V))
+  model = of_group(model_BV).reshape(n_prompts, w * V)
   return (
     scores,
     places // V,

@@ -31,6 +31,7 @@ class Sample(Decoder):
   streams = True
 
   def __init__(self, options: NoOptions, sampling: Sampling):
+    del options
     self._n = sampling.n
 
   def decode(self, block: Block) -> list[list[Completion]]:
