@@ -12,7 +12,7 @@ from ..text import Completion
 from . import Decoder
 from .sample import draw
 
-Score = Callable[[str, Completion], float]
+Score = Callable[[str, Completion], float | int]
 
 
 def mean_logprob(prompt: str, completion: Completion) -> float:
@@ -70,7 +70,7 @@ class BestOfN(Decoder):
     drawn = draw(block, self._candidates)
     for i, completions in enumerate(drawn):
       scored = [
-        dataclasses.replace(c, score=self._score(block.text(i), c))
+        dataclasses.replace(c, score=float(self._score(block.text(i), c)))
         for c in completions
       ]
       # Stable: of equal ones the first drawn.
