@@ -190,11 +190,15 @@ class Session:
         yield Block(self, some, [prompts[i] for i in some], T)
 
   def allowed(
-    self, growing: Sequence[Growing], n_rows: int, dead_ends: bool = False
+    self,
+    growing: Sequence[Growing | None],
+    n_rows: int,
+    dead_ends: bool = False,
   ) -> np.ndarray:
     """What the next tokens may be: bool [1 or n_rows, V].
 
     Args:
+      growing: the rows, or the first of them; None for one that is over.
       dead_ends: leave a row that no token fits without any.
 
     Raises:
@@ -204,7 +208,7 @@ class Session:
       return self.possible_V[None]
     allowed_BV = np.repeat(self.possible_V[None], n_rows, axis=0)
     for row, allowed_V in zip(growing, allowed_BV, strict=False):
-      if row.matcher and not row.finish:
+      if row and row.matcher and not row.finish:
         allowed_V &= row.matcher.allowed()
         if not (dead_ends or allowed_V.any()):
           raise row.matcher.dead_end()

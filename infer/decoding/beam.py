@@ -86,13 +86,13 @@ class Search:
   """The beams of one group of one prompt, on the host.
 
   Attributes:
-    live: the open ones, the best first; `scores` are theirs, -inf fills up.
+    live: the open ones, the best first, or none; `scores` are theirs.
     parents: the beam that each of them continues.
     done: no open one can enter the complete ones any more.
   """
 
   def __init__(self, root: Growing, width: int, options: Options):
-    self.live = [root] * width
+    self.live, self._last = [root] * width, root
     self.parents = np.zeros(width, np.int32)
     self.scores = np.full(width, -np.inf, np.float32)
     self.scores[0] = 0  # all are equal: the first token is chosen from one
@@ -108,9 +108,7 @@ class Search:
     logprobs: np.ndarray,
   ) -> None:
     """Takes the best 2 `width` continuations, in order."""
-    width, options = self._width, self._options
-    full = len(self._complete) == width
-    keep_adding = not (full and options.early_stopping == "yes")
+    width = self._width
     live: list[tuple[np.float32, int, Growing]] = []
     for rank in np.flatnonzero(np.isfinite(scores)):
       parent = int(parents[rank])
@@ -118,7 +116,7 @@ class Search:
       row.push(int(tokens[rank]), float(logprobs[rank]))
       if not row.finish:
         live.append((scores[rank], parent, row))
-      elif rank < width and keep_adding:
+      elif rank < width:
         # A worse one that ends is dropped: it has no place among the best.
         score = self._penalised(scores[rank], len(row.tokens))
         self._complete.append((score, row))
@@ -126,9 +124,11 @@ class Search:
     self._complete.sort(key=lambda complete: -complete[0])
     del self._complete[width:], live[width:]
     if live:
-      fill = [(np.float32(-np.inf), *live[0][1:])] * (width - len(live))
-      scores, parents, self.live = zip(*live, *fill, strict=True)
+      # Where there are too few, copies that never win.
+      live += [(np.float32(-np.inf), *live[0][1:])] * (width - len(live))
+      scores, parents, _ = zip(*live, strict=True)
       self.scores, self.parents = np.array(scores), np.array(parents)
+    self._last, self.live = self.live[0], [row for *_, row in live]
     self.done = not live or self._settled()
 
   def _settled(self) -> bool:
@@ -155,8 +155,8 @@ class Search:
       UserError: a constraint that let none be completed.
     """
     if not self._complete:
-      assert self.live[0].matcher
-      raise self.live[0].matcher.dead_end()
+      assert self._last.matcher, "a search without constraint finds something"
+      raise self._last.matcher.dead_end()
     return [row.completion(float(score)) for score, row in self._complete]
 
 
@@ -205,7 +205,12 @@ def _advance(
     for g, s in enumerate(groups):
       if not s.done:
         scores_IGw[i, g] = s.scores
-  front.growing = [row for groups in searches for s in groups for row in s.live]
+  open_ = [
+    row
+    for groups in searches
+    for s in groups
+    for row in ([None] * width if s.done else s.live)
+  ]
   front.rows, chosen_BV, model_BV = _score(
     session.config,
     session.filters.words,
@@ -215,7 +220,7 @@ def _advance(
     front.tokens_X,
     front.positions_X,
     np.isfinite(scores_IGw).reshape(-1),
-    session.allowed(front.growing, front.n_rows, dead_ends=True),
+    session.allowed(open_, front.n_rows, dead_ends=True),
     session.filters.values,
   )
   tokens_IGw = front.tokens_X[: front.n_rows].reshape(scores_IGw.shape).copy()
@@ -238,11 +243,11 @@ def _advance(
       if s.done:
         continue
       s.advance(*(a[i] for a in candidates))
-      if s.done:
-        continue
-      tokens_IGw[i, g] = [row.tokens[-1] for row in s.live]
-      parents_IGw[i, g] = parents_IGw[i, g, 0] + s.parents
-      taken_IGw[i, g] = tokens_IGw[i, g]
+      if s.live:
+        tokens_IGw[i, g] = [row.tokens[-1] for row in s.live]
+        real = np.isfinite(s.scores)
+        taken_IGw[i, g] = np.where(real, tokens_IGw[i, g], -1)
+        parents_IGw[i, g] = parents_IGw[i, g, 0] + s.parents
   front.move(tokens_IGw.reshape(-1))
   return parents_IGw.reshape(n_prompts, W)
 

@@ -102,7 +102,9 @@ def test_a_schema_may_be_text_and_is_streamed(speller):
   assert found == speller(json_schema=SCHEMA)
 
 
-def test_the_distribution_is_the_models_own_among_what_fits(run, model, letters):
+def test_the_distribution_is_the_models_own_among_what_fits(
+  run, model, letters
+):
   ids = jnp.array([[1, *letters().encode("ab")]])
   logits_V = np.asarray(apply(*model, ids).logits()[0, -1], np.float64)
   allowed = letters().encode("abcxyz")

@@ -43,9 +43,7 @@ def likeliest_allowed(logits_TV):
 
 def test_tokens_are_drawn_from_the_filtered_distribution(run, logits_after):
   n = 1500
-  completions = run(
-    ["ab"], temperature=0.8, top_k=6, max_tokens=1, n=n, seed=1
-  )
+  completions = run(["ab"], temperature=0.8, top_k=6, max_tokens=1, n=n, seed=1)
   drawn = [c.tokens[0] for c in completions]
   logits_V = np.full(54, -np.inf)
   logits_V[2:32] = logits_after("ab")[0, 2:32]
@@ -75,7 +73,9 @@ def test_padding_bos_and_ids_without_text_are_never_sampled(run, letters):
 
 
 def test_one_token_may_be_both_padding_and_the_end(run, letters):
-  (found,) = run(["abc"], letters(pad_id=2), temperature=9.0, top_k=54, max_tokens=32)
+  (found,) = run(
+    ["abc"], letters(pad_id=2), temperature=9.0, top_k=54, max_tokens=32
+  )
   assert found.finish == "eos" and found.tokens[-1] == 2
 
 
@@ -160,9 +160,7 @@ def test_a_stop_text_is_cut_and_ends_the_completion(run):
 def test_a_control_token_ends_a_completion_by_its_name(run, letters):
   settings = {"max_tokens": 20, "seed": 7}
   control = letters().vocab_size
-  tokenizer = letters(
-    vocab_size=control + 1, special_tokens={"<end>": control}
-  )
+  tokenizer = letters(vocab_size=control + 1, special_tokens={"<end>": control})
   biased = settings | {"logit_bias": {control: 3.0}}
   (free,) = run(["日"], tokenizer, **biased)
   assert free.tokens.count(control) > 1
