@@ -57,6 +57,9 @@ def registries() -> tuple[Registry, ...]:
   from .data.builders import CORPORA
   from .data.sources import SOURCES
   from .data.tokenizers import TOKENIZERS
+  from .infer.constraints import CONSTRAINTS
+  from .infer.decoding import DECODERS
+  from .infer.filters import FILTERS
   from .models.ffn import FFNS
   from .models.mixers import MIXERS
   from .models.positions import POSITIONS
@@ -75,6 +78,9 @@ def registries() -> tuple[Registry, ...]:
     OBJECTIVES,
     OPTIMIZERS,
     SCHEDULES,
+    FILTERS,
+    CONSTRAINTS,
+    DECODERS,
   )
 
 
@@ -105,7 +111,7 @@ def rows() -> list[Row]:
     for name in registry:
       file = pathlib.Path(str(registry.module(name).__file__)).resolve()
       technique, paper = registry.citation(name)
-      word = f"{registry.key}={name}"
+      word = registry.word(name)
       where = file.relative_to(ROOT).as_posix().removeprefix("ablax/")
       evidence = ",".join(proven.get(f"{registry.kind}:{name}", ()))
       found.append(

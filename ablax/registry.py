@@ -57,13 +57,20 @@ class Registry(Mapping[str, Any]):
     key: the config key that chooses an entry ("model.mixer").
     package: the package of the entries' files.
     entries: name -> "file:attribute", the file relative to `package`.
+    word: how one writes that an entry is chosen.
   """
 
   def __init__(
-    self, kind: str, key: str, package: str, entries: Mapping[str, str]
+    self,
+    kind: str,
+    key: str,
+    package: str,
+    entries: Mapping[str, str],
+    word: str = "{key}={name}",
   ):
     self.kind = kind
     self.key = key
+    self._word = word
     self._package = package
     self._files = dict(entries)
     self._registered: dict[str, Any] = {}
@@ -107,6 +114,10 @@ class Registry(Mapping[str, Any]):
       return entry
 
     return add
+
+  def word(self, name: str) -> str:
+    """Returns what chooses the entry, as a user writes it."""
+    return self._word.format(key=self.key, name=name)
 
   def module(self, name: str) -> ModuleType:
     """Returns the module that defines the entry."""

@@ -1,37 +1,63 @@
 """`ablax sample`: generates text from a trained model."""
 
 import argparse
+import dataclasses
+import json
+import pathlib
 import sys
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from .__main__ import guarded
-from .errors import UserError
+from .errors import UserError, nearest
+from .flags import add_flags, given, with_hyphens
+
+if TYPE_CHECKING:
+  from .infer.settings import Sampling
+  from .infer.text import Completion
 
 _EXAMPLES = """\
 examples:
   ablax sample --workdir=runs/tiny --prompt="def " --temperature=0.8
   ablax sample --workdir=runs/tiny --prompt="The " --prompt="A " --greedy
-  ablax sample --workdir=runs/tiny --prompt="def " --stop=$'\\n\\n'
+  ablax sample --workdir=runs/tiny --prompt="def " --stop=$'\\n\\n' --min-p=0.05
+  ablax sample --workdir=runs/tiny --prompt="def " --decoding=beam --beams=8
+  ablax sample --workdir=runs/tiny --prompt="born in " --regex="[0-9]{4}"
+  ablax sample --workdir=runs/tiny --prompt="def " --num=4 --json
+  ablax sample --workdir=runs/tiny --chat     # a conversation, by hand
   ablax sample --workdir=runs/tiny            # a line at a time, by hand
   ablax sample --workdir=runs/tiny < prompts  # one prompt a line
 """
+_GROUPS = {
+  "which tokens": "temperature top_k top_p min_p typical_p epsilon_cutoff"
+  " eta_cutoff logit_bias repetition_penalty frequency_penalty presence_penalty"
+  " guidance_scale negative_prompt filters seed",
+  "what the text must be": "regex json_schema grammar",
+  "when to stop": "max_tokens stop",
+}
+_IN_FILES = ("json_schema", "grammar")
 
 
 def _parser() -> argparse.ArgumentParser:
+  from .infer.settings import Sampling
+
   parser = argparse.ArgumentParser(
     prog="ablax sample",
+    usage="ablax sample --workdir=DIR [--prompt=TEXT ...] [options]",
     description=(
       "Continues prompts with a trained model. Without --prompt, prompts are"
       " read from the terminal or, one a line, from a pipe."
     ),
     epilog=_EXAMPLES,
     formatter_class=argparse.RawDescriptionHelpFormatter,
+    allow_abbrev=False,
   )
   add = parser.add_argument
   add("--workdir", required=True, metavar="DIR", help="of the training run")
   add(
     "--step",
     type=int,
+    metavar="N",
     help="update whose checkpoint to load; default: the latest",
   )
   add(
@@ -40,59 +66,129 @@ def _parser() -> argparse.ArgumentParser:
     metavar="TEXT",
     help="text to continue; may be given several times",
   )
-  heat = parser.add_mutually_exclusive_group()
-  heat.add_argument(
-    "--temperature",
-    type=float,
-    default=1.0,
-    metavar="X",
-    help="below 1: likelier tokens; above 1: more variety (default: 1)",
-  )
-  heat.add_argument(
-    "--greedy", action="store_true", help="always the likeliest token"
-  )
   add(
-    "--top-k",
+    "--num",
+    dest="n",
     type=int,
-    default=0,
-    metavar="K",
-    help="choose among the K likeliest tokens (default: all)",
-  )
-  add(
-    "--top-p",
-    type=float,
-    default=1.0,
-    metavar="P",
-    help="choose among the likeliest tokens of total probability P"
-    " (default: 1, all)",
-  )
-  add(
-    "--max-tokens",
-    type=int,
-    default=100,
+    default=argparse.SUPPRESS,
     metavar="N",
-    help="tokens to generate for each prompt, at most (default: 100)",
+    help="completions of each prompt; default: 1",
   )
-  add(
-    "--stop",
-    action="append",
-    default=[],
-    metavar="TEXT",
-    help="text that ends a continuation; may be given several times",
+  add("--json", action="store_true", help="one JSON object a line")
+  chat = parser.add_argument_group("chat")
+  chat.add_argument(
+    "--chat",
+    nargs="?",
+    const="chatml",
+    metavar="NAME|FILE",
+    help="prompts are what a user says: a template's name, or a file with one;"
+    " alone: chatml",
   )
-  add(
-    "--seed",
+  chat.add_argument("--system", metavar="TEXT", help="the first message")
+  chat.add_argument("--tools", metavar="FILE", help="JSON schemas, a list")
+  for title, names in _GROUPS.items():
+    add_flags(parser, title, Sampling, names.split(), _IN_FILES)
+  parser.add_argument(
+    "--greedy", action="store_true", help="the same as --temperature=0"
+  )
+  search = parser.add_argument_group("how to search")
+  search.add_argument(
+    "--decoding",
+    default="sample",
+    metavar="WORD",
+    help="sample, best_of_n, beam, diverse_beam or contrastive; with --help:"
+    " its options",
+  )
+  search.add_argument(
+    "--rows",
     type=int,
-    default=0,
     metavar="N",
-    help="the same seed gives the same text (default: 0)",
+    help="rows that are computed together; default: 4 on a CPU, else 32",
   )
   return parser
 
 
-def _converse(continue_one: Callable[[str], None]) -> None:
+def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, Any]:
+  """The arguments, and the options of the decoding that they name."""
+  argv, options = with_hyphens(argv), None
+  parser = _parser()
+  first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+  first.add_argument("--decoding", default="sample")
+  # Only a decoding with options waits for JAX before it shows its help.
+  if (word := first.parse_known_args(argv)[0].decoding) != "sample":
+    from .infer.decoding import DECODERS
+
+    options = DECODERS.options(word)
+    names = [field.name for field in dataclasses.fields(options)]
+    add_flags(parser, f"options of {word}", options, names)
+  args, unknown = parser.parse_known_args(argv)
+  if unknown:
+    flags = [name for a in parser._actions for name in a.option_strings]
+    raise UserError(
+      f"{unknown[0]} is no flag with --decoding={word}"
+      f"{nearest(unknown[0].split('=')[0], flags)}"
+    )
+  return args, options and options(**given(args, options))
+
+
+def _sampling(args: argparse.Namespace) -> "Sampling":
+  from .infer.settings import Sampling
+
+  settings = given(args, Sampling)
+  if args.greedy:
+    if "temperature" in settings:
+      raise UserError("--greedy is --temperature=0; give one of them")
+    settings["temperature"] = 0.0
+  for name in _IN_FILES:
+    if name in settings:
+      settings[name] = _text_of(f"--{name.replace('_', '-')}", settings[name])
+  return Sampling(**settings)
+
+
+def _text_of(flag: str, name: str) -> str:
+  file = pathlib.Path(name)
+  if not file.is_file():
+    raise UserError(f"{flag}={name}: there is no such file")
+  return file.read_text(encoding="utf-8")
+
+
+class _Chat:
+  """A conversation: prompts are what a user says in it."""
+
+  def __init__(self, args: argparse.Namespace, tokenizer: Any):
+    from .infer.chat import end_of_turn, load_template
+
+    self._tokenizer = tokenizer
+    self._template = load_template(args.chat)
+    self._tools = None
+    if args.tools:
+      try:
+        self._tools = json.loads(_text_of("--tools", args.tools))
+      except ValueError as error:
+        raise UserError(f"--tools={args.tools} is not JSON: {error}") from None
+    self._said = []
+    if args.system:
+      self._said.append({"role": "system", "content": args.system})
+    end = end_of_turn(self._template, tokenizer)
+    self.stop = (end,) if end else ()
+
+  def prompt(self, text: str) -> list[int]:
+    """What was said so far, then `text`, then the beginning of an answer."""
+    from .infer.chat import encode_chat
+
+    said = [*self._said, {"role": "user", "content": text}]
+    return encode_chat(self._template, self._tokenizer, said, tools=self._tools)
+
+  def add(self, text: str, answer: str) -> None:
+    self._said += [
+      {"role": "user", "content": text},
+      {"role": "assistant", "content": answer},
+    ]
+
+
+def _converse(what: str, continue_one: Callable[[str], None]) -> None:
   """Continues what is typed, line by line, until the end of input."""
-  print("Type the beginning of a text; Ctrl-D ends.", file=sys.stderr)
+  print(f"Type {what}; Ctrl-D ends.", file=sys.stderr)
   while True:
     try:
       prompt = input("> ")
@@ -106,56 +202,67 @@ def _converse(continue_one: Callable[[str], None]) -> None:
 
 
 def main(argv: list[str]) -> int:
-  args = _parser().parse_args(argv)
+  args, options = _parse(argv)
+  sampling = _sampling(args)
 
   # After --help, which shall not wait for JAX.
   from rich.console import Console
 
-  from .infer.sampling import Sampling, generate
+  from .infer.sampling import generate
   from .train.checkpoint import load_model
 
-  sampling = Sampling(
-    temperature=0.0 if args.greedy else args.temperature,
-    top_k=args.top_k,
-    top_p=args.top_p,
-    max_tokens=args.max_tokens,
-    stop=tuple(args.stop),
-    seed=args.seed,
-  )
   config, params, tokenizer = load_model(args.workdir, step=args.step)
+  chat = _Chat(args, tokenizer) if args.chat else None
+  if chat:
+    stop = (*sampling.stop, *chat.stop)
+    sampling = dataclasses.replace(sampling, stop=stop)
+
+  def completions(
+    prompts: Sequence[str], on_text: Callable[[int, str], None] | None = None
+  ) -> list["Completion"]:
+    return generate(
+      config.model,
+      params,
+      tokenizer,
+      [chat.prompt(p) for p in prompts] if chat else prompts,
+      sampling,
+      on_text,
+      decoding=args.decoding,
+      options=options,
+      n_rows=args.rows,
+    )
 
   def say(text: str) -> None:
     sys.stdout.write(text)
     sys.stdout.flush()
 
   def continue_one(prompt: str) -> None:
-    say(prompt)
-    generate(
-      config.model,
-      params,
-      tokenizer,
-      [prompt],
-      sampling,
-      on_text=lambda _, text: say(text),
-    )
+    say("" if chat else prompt)
+    (completion,) = completions([prompt], lambda _, text: say(text))
     say("\n")
+    if chat:
+      chat.add(prompt, completion.text)
 
   def continue_all(prompts: Sequence[str]) -> None:
-    completions = generate(config.model, params, tokenizer, prompts, sampling)
     console = Console(highlight=False, markup=False)
-    for i, (prompt, completion) in enumerate(
-      zip(prompts, completions, strict=True), start=1
-    ):
-      console.rule(f"{i}: {completion.finish}", align="left", style="dim")
-      say(f"{prompt}{completion.text}\n")
+    for i, completion in enumerate(completions(prompts)):
+      prompt = prompts[i // sampling.n]
+      if args.json:
+        line = {"prompt": prompt, **dataclasses.asdict(completion)}
+        print(json.dumps(line, ensure_ascii=False))
+        continue
+      console.rule(f"{i + 1}: {completion.finish}", align="left", style="dim")
+      say(f"{'' if chat else prompt}{completion.text}\n")
 
   prompts = args.prompt
   if prompts is None and sys.stdin.isatty():
-    _converse(continue_one)
+    what = "a message" if chat else "the beginning of a text"
+    alone = sampling.n == 1 and not args.json
+    _converse(what, continue_one if alone else lambda p: continue_all([p]))
     return 0
   if prompts is None:
     prompts = sys.stdin.read().splitlines()
-  if len(prompts) == 1:
+  if len(prompts) == 1 and sampling.n == 1 and not args.json:
     continue_one(prompts[0])
   else:
     continue_all(prompts)

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Int
 
 from ..errors import UserError
 from .config import ModelConfig
@@ -44,6 +45,25 @@ def init_state(
     name: tuple(stacked(mixer, repeats) for mixer in mixers)
     for name, mixers, repeats in config.groups
   }
+
+
+def select_rows(
+  config: ModelConfig, state: dict[str, Any], rows: Int[Array, " B"]
+) -> dict[str, Any]:
+  """The state whose row i is row `rows[i]` of `state`, for every mixer.
+
+  A leaf without a batch axis, such as a slot that all rows share, stays.
+  """
+  # The axis whose size is the batch, found by asking for two sizes.
+  two, three = (
+    jax.eval_shape(lambda n=n: init_state(config, n, 1)) for n in (2, 3)
+  )
+
+  def select(leaf, a, b):
+    axes = [i for i, n in enumerate(a.shape) if n != b.shape[i]]
+    return jnp.take(leaf, rows, axis=axes[0]) if axes else leaf
+
+  return jax.tree.map(select, state, two, three)
 
 
 def state_bytes(config: ModelConfig, batch: int, max_len: int) -> int:

@@ -1,0 +1,13 @@
+"""Penalty for each use of a token in the output (OpenAI 2020)."""
+
+from jaxtyping import Array, Float
+
+from . import Seen
+
+
+def frequency_penalty(
+  logits_BV: Float[Array, "B V"], value: Array, seen: Seen
+) -> Float[Array, "B V"]:
+  """logits - value * count; the prompt does not count."""
+  assert seen.counts_BV is not None
+  return logits_BV - value * seen.counts_BV
