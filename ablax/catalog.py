@@ -57,6 +57,7 @@ def registries() -> tuple[Registry, ...]:
   from .models.ffn import FFNS
   from .models.mixers import MIXERS
   from .models.positions import POSITIONS
+  from .train.averages import AVERAGES
   from .train.objectives import OBJECTIVES
   from .train.optimizers import OPTIMIZERS
   from .train.schedules import SCHEDULES
@@ -70,6 +71,7 @@ def registries() -> tuple[Registry, ...]:
     OBJECTIVES,
     OPTIMIZERS,
     SCHEDULES,
+    AVERAGES,
   )
 
 

@@ -19,6 +19,7 @@ KINDS = {
   "objective",
   "optimizer",
   "schedule",
+  "average",
 }
 
 

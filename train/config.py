@@ -28,6 +28,7 @@ from ..models.mixers import MIXERS
 from ..models.positions import POSITIONS
 from ..parallel.mesh import MeshConfig
 from ..registry import Opts, Registry
+from .averages import AVERAGES
 from .objectives import OBJECTIVES, ObjectiveConfig
 from .optimizers import OPTIMIZERS, OptConfig
 from .schedules import SCHEDULES
@@ -185,6 +186,7 @@ def _choices(c: Mapping[str, Any]) -> Iterator[tuple[str, Registry, str]]:
   yield "model", FFNS, c["model"]["ffn"]
   yield "opt", OPTIMIZERS, c["opt"]["name"]
   yield "opt", SCHEDULES, c["opt"]["schedule"]
+  yield "opt", AVERAGES, c["opt"]["average"]
   yield "data", SOURCES, c["data"]["source"]
   yield "data", TOKENIZERS, c["data"]["tokenizer"]
   yield "objective", OBJECTIVES, c["objective"]["name"]
