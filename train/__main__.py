@@ -1,7 +1,6 @@
 """`ablax train`: trains a model from one config file."""
 
 import argparse
-import os
 import pathlib
 import sys
 
@@ -36,9 +35,6 @@ def main(argv: list[str]) -> int:
   arguments = parser.parse_args(rest)
   if not path:
     raise UserError("--config=FILE is missing; try --config=configs/lm/tiny.py")
-  # On a CPU, LAPACK's threads and XLA's wait for each other: with one core
-  # busy, the eigenvectors of a 352 x 352 matrix take 1 s in the place of 10 ms.
-  os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
   from .guard import Diverged
   from .loop import plan, train
   from .report import make_console

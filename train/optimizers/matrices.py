@@ -7,6 +7,7 @@ and a norm's scales, stacked over the layers, are none.
 
 import dataclasses
 import math
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,11 @@ from jaxtyping import Array, Float
 from ...errors import UserError
 from ...models.param import ParamSpec
 from .leafwise import leafwise
+
+# LAPACK, which is loaded at its first use, has threads that fight with XLA's
+# for the same cores: with both, the eigenvectors of a 352 x 352 matrix take
+# 2 s in the place of 10 ms.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,3 +148,17 @@ def transpose(m: Float[Array, "... I O"]) -> Float[Array, "... O I"]:
 def frobenius(m: Float[Array, "... I O"]) -> Float[Array, "... 1 1"]:
   """The Frobenius norm of each matrix."""
   return jnp.sqrt(jnp.sum(jnp.square(m), (-2, -1), keepdims=True))
+
+
+def each(decompose: Callable[[Array], Any], m: Float[Array, "... N N"]) -> Any:
+  """A decomposition, such as `jnp.linalg.eigh`, of each matrix.
+
+  On a CPU one after the other: where batches of them run at once, each waits
+  for threads that the others hold, for ever (seen with QR in jaxlib 0.10.2 on
+  2 cores), and LAPACK is no faster for a batch.
+  """
+  flat = m.reshape(-1, *m.shape[-2:])
+  results = jax.lax.platform_dependent(
+    flat, cpu=lambda a: jax.lax.map(decompose, a), default=decompose
+  )
+  return jax.tree.map(lambda r: r.reshape(*m.shape[:-2], *r.shape[1:]), results)

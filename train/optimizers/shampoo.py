@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from ...errors import UserError, nearest
 from ..ranges import require
-from .matrices import Matrix, apart, frobenius, transpose
+from .matrices import Matrix, apart, each, frobenius, transpose
 
 GRAFTS = ("adam", "sgd", "none")
 
@@ -89,7 +89,7 @@ def inverse_root(
   stats: Float[Array, "... N N"], eps: float
 ) -> Float[Array, "... N N"]:
   """(A + eps |A| I)^(-1/4), by eigenvalues: fp32, which is enough for it."""
-  values, vectors = jnp.linalg.eigh(stats)
+  values, vectors = each(jnp.linalg.eigh, stats)
   values = jnp.maximum(values, 0)
   ridge = eps * values.max(-1, keepdims=True)
   # Where there was no gradient yet, any finite root will do.

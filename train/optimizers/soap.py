@@ -11,7 +11,7 @@ import optax
 from jaxtyping import Array, Float
 
 from ..ranges import require
-from .matrices import Matrix, apart, transpose
+from .matrices import Matrix, apart, each, transpose
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Options:
 
 def _eigenbasis(stats: Float[Array, "... N N"]) -> Float[Array, "... N N"]:
   """Eigenvectors, those of the largest eigenvalues first."""
-  return jnp.flip(jnp.linalg.eigh(stats)[1], -1)
+  return jnp.flip(each(jnp.linalg.eigh, stats)[1], -1)
 
 
 def _next_basis(stats, basis):
@@ -43,7 +43,7 @@ def _next_basis(stats, basis):
   # come first; the second moments move along.
   order = jnp.argsort(-jnp.sum(basis * product, -2), -1)
   product = jnp.take_along_axis(product, order[..., None, :], -1)
-  return jnp.linalg.qr(product)[0], order
+  return each(jnp.linalg.qr, product)[0], order
 
 
 def soap(options: Options, specs) -> optax.GradientTransformationExtraArgs:
