@@ -63,6 +63,7 @@ def registries() -> tuple[Registry, ...]:
   from .models.ffn import FFNS
   from .models.mixers import MIXERS
   from .models.positions import POSITIONS
+  from .train.averages import AVERAGES
   from .train.objectives import OBJECTIVES
   from .train.optimizers import OPTIMIZERS
   from .train.schedules import SCHEDULES
@@ -81,6 +82,7 @@ def registries() -> tuple[Registry, ...]:
     FILTERS,
     CONSTRAINTS,
     DECODERS,
+    AVERAGES,
   )
 
 

@@ -15,7 +15,7 @@ import time
 from typing import Any
 
 from .__main__ import guarded
-from .data.config import DataConfig
+from .data.config import DataConfig, source_word
 from .data.corpus import Corpus
 from .data.prepare import fixed_tokenizer, tokenizer_folder, trained_tokenizer
 from .data.progress import Progress
@@ -111,12 +111,12 @@ def _config(args: argparse.Namespace, kind: str, **options: Any) -> DataConfig:
   opts = {
     kind: TOKENIZERS.options(kind)(special_tokens=special_tokens, **options)
   }
-  source = args.source[0]
-  if source not in list(SOURCES) or len(args.source) > 1:
-    source = "text"
+  names = args.source
+  if not all(source_word(name) in SOURCES for name in names):
+    names = ["text"]
     opts["text"] = TextOptions(tuple(args.source), args.documents)
   return DataConfig(
-    mixture=((source, 1.0, 0.0),),
+    mixture=tuple((name, 1.0, 0.0) for name in names),
     balance="shares",
     temperature=1.0,
     clean=(),
@@ -145,7 +145,8 @@ def _parser() -> argparse.ArgumentParser:
     nargs="+",
     default=["stdlib"],
     metavar="SOURCE",
-    help="stdlib, or files, folders and globs of text (default: stdlib)",
+    help="sources, as in stdlib tfds:three_kingdoms, or files, folders and"
+    " globs of text (default: stdlib)",
   )
   parser.add_argument(
     "--documents",

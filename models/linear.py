@@ -46,8 +46,12 @@ class Projection(nn.Module):
     if self.to_residual:
       std /= math.sqrt(2 * c.n_layers)
     dtype = jnp.dtype(c.compute_dtype)
+    roles = tuple(
+      "in" if a not in out else "batch" if a in inputs else "out"
+      for a in letters
+    )
     kernel = declare(
-      self, "kernel", normal(std), self.shape, self.axes, c.param_dtype
+      self, "kernel", normal(std), self.shape, self.axes, c.param_dtype, roles
     )
     y = jnp.einsum(self.spec, x.astype(dtype), kernel.astype(dtype))
     if c.use_bias:

@@ -9,12 +9,14 @@ embed -> groups of blocks under one loop -> norm -> output matrix.
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+import numpy as np
+from jaxtyping import Array, Float, Int, UInt32
 
 from ..kernels.cross_entropy import Sums
 from ..kernels.dispatch import dispatch
@@ -22,6 +24,7 @@ from ..parallel.rules import constrain, shards
 from .block import stack
 from .config import ModelConfig
 from .context import Context, DropoutKey, dropout
+from .gumbel import gumbel_argmax
 from .norms import NORMS
 from .param import Params, declare, init_params, normal, specs
 from .positions import POSITIONS
@@ -64,6 +67,25 @@ class Output:
       logits_BTV = cap * jnp.tanh(logits_BTV / cap)
     return logits_BTV
 
+  def _chunk(self) -> int:
+    """Positions whose logits are made at a time."""
+    rows = max(1, self.hidden_BTD.shape[0] // shards("batch"))
+    budget = LOGITS_PER_CHUNK.get(jax.default_backend(), LOGITS_PER_CHUNK["*"])
+    return max(1, budget // (rows * self.config.vocab_size))
+
+  def draw_targets(
+    self, seed: UInt32[Array, ""], example_ids_B: Int[Array, " B"]
+  ) -> Int[Array, "B T"]:
+    """A token from each position's distribution, without all logits."""
+    return gumbel_argmax(
+      self.hidden_BTD,
+      self.unembed_VD,
+      seed,
+      example_ids_B,
+      soft_cap=self.config.logits_soft_cap,
+      chunk=self._chunk(),
+    )
+
   def cross_entropy(
     self,
     targets_BT: Int[Array, "B T"],
@@ -73,9 +95,6 @@ class Output:
     label_smoothing: float = 0.0,
   ) -> tuple[Float[Array, ""], Sums]:
     """Weighted sum of the loss in nats, without ever holding all logits."""
-    rows = max(1, targets_BT.shape[0] // shards("batch"))
-    budget = LOGITS_PER_CHUNK.get(jax.default_backend(), LOGITS_PER_CHUNK["*"])
-    chunk = max(1, budget // (rows * self.config.vocab_size))
     op = dispatch("cross_entropy", self.config.implementation)
     return op(
       self.hidden_BTD,
@@ -85,7 +104,7 @@ class Output:
       z_loss=z_loss,
       label_smoothing=label_smoothing,
       soft_cap=self.config.logits_soft_cap,
-      chunk=chunk,
+      chunk=self._chunk(),
     )
 
 
@@ -126,6 +145,7 @@ class Decoder(nn.Module):
       (c.vocab_size, c.d_model),
       ("vocab", "embed"),
       c.param_dtype,
+      ("in", "out"),
     )
     # Looked up, then cast: the gradient of a lookup adds up every use of a
     # token, and in bf16 a frequent one stops growing.
@@ -151,6 +171,7 @@ class Decoder(nn.Module):
         (c.vocab_size, c.d_model),
         ("vocab", "embed"),
         c.param_dtype,
+        ("out", "in"),
       )
     new_state = new_state if state else None
     return Output(x_BTD, unembed_VD, new_state, c)
@@ -159,6 +180,38 @@ class Decoder(nn.Module):
 def param_specs(config: ModelConfig) -> dict[str, Any]:
   """Nested dict of `ParamSpec`: shape, logical axes and initialiser."""
   return specs(Decoder(config), jnp.zeros((1, 1), jnp.int32))
+
+
+# Parameters of the first things that a token meets.
+_BEFORE_LAYERS = ("embedding", "position")
+
+
+def depths(specs: Mapping[str, Any]) -> dict[str, Any]:
+  """How deep each parameter of a model stands, from its specs.
+
+  0 before the layers; 1 to L in them, an array where they are stacked; L for
+  what comes after the last one.
+  """
+  stacked = {
+    name: group
+    for name in ("groups", "tail")
+    if (group := specs.get(name)) is not None
+  }
+  depth, found = 0, {}
+  for name, group in stacked.items():
+    repeats = jax.tree.leaves(group)[0].shape[0]
+    for i, block in group.items():
+      layers = depth + 1 + int(i) + len(group) * np.arange(repeats)
+      found[name, i] = jax.tree.map(lambda _, layers=layers: layers, block)
+    depth += repeats * len(group)
+  return {
+    name: {i: found[name, i] for i in part}
+    if name in stacked
+    else jax.tree.map(
+      lambda _, name=name: 0 if name in _BEFORE_LAYERS else depth, part
+    )
+    for name, part in specs.items()
+  }
 
 
 def init(config: ModelConfig, key: Array, shardings: Any = None) -> Params:

@@ -29,7 +29,7 @@ DRAW_WHOLE_BYTES = 2**30
 @functools.partial(
   jax.tree_util.register_dataclass,
   data_fields=("value",),
-  meta_fields=("axes", "init"),
+  meta_fields=("axes", "init", "roles"),
 )
 @dataclasses.dataclass(frozen=True)
 class Declared(meta.AxisMetadata):
@@ -38,6 +38,7 @@ class Declared(meta.AxisMetadata):
   value: Any
   axes: tuple[str, ...]
   init: Init
+  roles: tuple[str, ...] = ()
 
   def unbox(self):
     return self.value
@@ -47,22 +48,32 @@ class Declared(meta.AxisMetadata):
 
   def add_axis(self, index, params):
     axes = (*self.axes[:index], params[nn.PARTITION_NAME], *self.axes[index:])
-    return dataclasses.replace(self, axes=axes)
+    roles = self.roles
+    if roles:
+      roles = (*roles[:index], "batch", *roles[index:])
+    return dataclasses.replace(self, axes=axes, roles=roles)
 
   def remove_axis(self, index, params):
     del params
     axes = self.axes[:index] + self.axes[index + 1 :]
-    return dataclasses.replace(self, axes=axes)
+    roles = self.roles[:index] + self.roles[index + 1 :]
+    return dataclasses.replace(self, axes=axes, roles=roles)
 
 
 @dataclasses.dataclass(frozen=True)
 class ParamSpec:
-  """One parameter as declared; `axes` begin with "layers" where stacked."""
+  """One parameter as declared; `axes` begin with "layers" where stacked.
+
+  `roles` says of each axis of a linear map whether it is "in", "out" or
+  "batch" (one map for each layer, expert...); it is empty for what is no
+  linear map: norms, biases, decays.
+  """
 
   shape: tuple[int, ...]
   dtype: Any
   axes: tuple[str, ...]
   init: Init
+  roles: tuple[str, ...] = ()
 
   @property
   def size(self) -> int:
@@ -76,12 +87,18 @@ def declare(
   shape: tuple[int, ...],
   axes: tuple[str, ...],
   dtype: str,
+  roles: tuple[str, ...] = (),
 ) -> Any:
-  """Declares a parameter of `module` and returns its value."""
+  """Declares a parameter of `module` and returns its value.
+
+  Args:
+    roles: of the axes, where it is a linear map; see `ParamSpec`.
+  """
   assert len(shape) == len(axes), (name, shape, axes)
+  assert len(roles) in (0, len(axes)), (name, axes, roles)
 
   def boxed(key):
-    return Declared(init(key, shape, jnp.dtype(dtype)), axes, init)
+    return Declared(init(key, shape, jnp.dtype(dtype)), axes, init, roles)
 
   return module.param(name, boxed)
 
@@ -112,7 +129,7 @@ def specs(module: nn.Module, *args, **kwargs) -> dict[str, Any]:
   init = functools.partial(module.init, **kwargs)
   variables = jax.eval_shape(init, key, *args)
   return jax.tree.map(
-    lambda d: ParamSpec(d.value.shape, d.value.dtype, d.axes, d.init),
+    lambda d: ParamSpec(d.value.shape, d.value.dtype, d.axes, d.init, d.roles),
     dict(variables.get("params", {})),
     is_leaf=lambda leaf: isinstance(leaf, Declared),
   )

@@ -24,6 +24,7 @@ KINDS = {
   "optimizer",
   "schedule",
   "feature",
+  "average",
 }
 
 

@@ -26,6 +26,7 @@ from ..models.mixers import MIXERS
 from ..models.positions import POSITIONS
 from ..parallel.mesh import MeshConfig
 from ..registry import Opts, Registry
+from .averages import AVERAGES
 from .config_files import error_in, find_file, import_file, load_plugins
 from .objectives import OBJECTIVES, ObjectiveConfig
 from .optimizers import OPTIMIZERS, OptConfig
@@ -184,6 +185,7 @@ def _choices(c: Mapping[str, Any]) -> Iterator[tuple[str, Registry, str]]:
   yield "model", FFNS, c["model"]["ffn"]
   yield "opt", OPTIMIZERS, c["opt"]["name"]
   yield "opt", SCHEDULES, c["opt"]["schedule"]
+  yield "opt", AVERAGES, c["opt"]["average"]
   for name, _, _ in c["data"]["mixture"]:
     yield "data", SOURCES, source_word(name)
   for step in c["data"]["clean"]:

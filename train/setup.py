@@ -16,7 +16,9 @@ from ..models.param import Params, path_of
 from ..parallel.mesh import make_mesh
 from ..parallel.rules import Layout
 from .config import Config
-from .optimizers import make_optimizer
+from .objectives import OBJECTIVES, can_draw
+from .optimizers import make_optimizer, wants_sampled_grads
+from .placement import place_opt_state
 from .schedules import make_schedule
 from .state import TrainState, in_float32
 
@@ -35,6 +37,13 @@ class Setup:
   @classmethod
   def of(cls, config: Config, layout: Layout) -> "Setup":
     specs = lm.param_specs(config.model)
+    name = config.objective.name
+    if wants_sampled_grads(config.opt) and not can_draw(OBJECTIVES[name]):
+      raise UserError(
+        f"opt.name={config.opt.name!r} needs labels drawn from the model, which"
+        f" objective.name={name!r} does not say how to draw; use another"
+        " optimizer"
+      )
     schedule = make_schedule(config.opt, config.steps)
     optimizer = make_optimizer(config.opt, schedule, specs)
 
@@ -43,13 +52,7 @@ class Setup:
 
     places = jax.tree_util.tree_map_with_path(place, specs)
     opt_state = jax.eval_shape(optimizer.init, _structs(specs, jnp.float32))
-    opt_places = optax.tree_utils.tree_map_params(
-      optimizer,
-      lambda _, sharding: sharding,
-      opt_state,
-      places,
-      transform_non_params=lambda _: layout.replicated(),
-    )
+    opt_places = place_opt_state(opt_state, specs, layout)
     rep = layout.replicated()
     shardings = TrainState(rep, places, opt_places, rep)
     return cls(config, layout, specs, optimizer, schedule, shardings)

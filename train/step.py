@@ -13,7 +13,7 @@ from ..models import lm
 from ..models.param import Params
 from ..parallel.rules import Layout, constrain, use
 from .config import Config
-from .objectives import OBJECTIVES, Batch, Loss, Objective
+from .objectives import OBJECTIVES, Batch, Drawable, Loss, Objective
 from .optimizers import eval_params
 from .setup import Setup
 from .state import TrainState, in_float32
@@ -115,15 +115,29 @@ def make_train_step(
   def train_step(state: TrainState, batch: Batch):
     with use(layout):
       key = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
+      key, draw_key = jax.random.split(key)
+      accum_steps = config.opt.accum_steps
       loss, grads = loss_and_grads(
-        objective, apply, state.params, batch, key, config.opt.accum_steps
+        objective, apply, state.params, batch, key, accum_steps
       )
+
+      def sampled_grads():
+        assert isinstance(objective, Drawable), "refused by Setup"
+        loss, grads = loss_and_grads(
+          objective.drawn, apply, state.params, batch, draw_key, accum_steps
+        )
+        return grads, loss.weight
+
       norm = optax.tree.norm(grads)
       if config.opt.clip_norm:
         clip = jnp.minimum(1.0, config.opt.clip_norm / (norm + 1e-9))
         grads = jax.tree.map(lambda g: g * clip, grads)
       updates, opt_state = setup.optimizer.update(
-        grads, state.opt_state, in_float32(state.params), count=state.step
+        grads,
+        state.opt_state,
+        in_float32(state.params),
+        count=state.step,
+        sampled_grads=sampled_grads,
       )
       params = jax.tree.map(
         lambda p, u: (p + u).astype(p.dtype), state.params, updates

@@ -487,6 +487,8 @@ WORDS = {
   "model.n_kv_heads": 2,
   "opt.name": "sgd",
   "opt.schedule": "wsd",
+  "opt.layer_decay": 0.5,
+  "opt.average": "ema",
   "opt.lr_rules": ((".*", 2.0),),
   "opt.decay_rules": ((".*", 2.0),),
   "data.source": "text",

@@ -57,6 +57,24 @@ class Objective(Protocol):
   ) -> Loss: ...
 
 
+@runtime_checkable
+class Drawable(Objective, Protocol):
+  """An objective that can score the model on labels that it draws itself.
+
+  `drawn` is called as the objective is. Its gradient is that of the plain
+  loss: without dropout, smoothing and penalties, and not through the draw.
+  """
+
+  def drawn(
+    self, apply: Apply, params: Params, batch: Batch, key: Array
+  ) -> Loss: ...
+
+
+def can_draw(entry: type) -> bool:
+  """Whether an entry's instances are `Drawable`."""
+  return hasattr(entry, "drawn")
+
+
 OBJECTIVES = Registry(
   "objective",
   "objective.name",

@@ -44,3 +44,15 @@ class NextToken:
     if self.config.z_loss:
       metrics["z"] = sums.z
     return Loss(loss, batch["weights"].sum(), metrics)
+
+  def drawn(
+    self, apply: Apply, params: Params, batch: Batch, key: Array
+  ) -> Loss:
+    """Cross-entropy of tokens drawn from the model's own distribution."""
+    output = apply(
+      params, batch["tokens"], batch["positions"], batch["segment_ids"]
+    )
+    seed = jax.random.bits(key, (), jnp.uint32)
+    targets = output.draw_targets(seed, batch["example_ids"])
+    loss, _ = output.cross_entropy(targets, batch["weights"])
+    return Loss(loss, batch["weights"].sum(), {})

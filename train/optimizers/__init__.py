@@ -2,23 +2,26 @@
 
 An entry is a function `(options, specs) -> optax.GradientTransformation`
 whose update is a direction to walk against; `specs` has each parameter's
-logical axes, of which "layers" is a batch axis. An entry whose evaluation
-weights differ from its training weights has beside it a function
-`eval_params(opt_state, params)`.
+logical axes, of which "layers" is a batch axis. An entry for which that is not
+enough returns a `WholeStep`. Beside it may stand
+
+    eval_params(options, state, params)  # where evaluation takes other weights
+    SAMPLED_GRADS = True  # where its update calls `sampled_grads`
 """
 
 import dataclasses
-import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import optax
 from jaxtyping import Array
 
 from ...errors import UserError
-from ...models.param import Params, path_of
+from ...models.param import Params
 from ...registry import Opts, Registry
+from ..averages import AVERAGES
+from .rules import Rules, check_rules, layer_factors, match_rules
 
 OPTIMIZERS = Registry(
   "optimizer",
@@ -27,10 +30,17 @@ OPTIMIZERS = Registry(
   {
     "adamw": "adamw:adamw",
     "sgd": "sgd:sgd",
+    "lion": "lion:lion",
+    "adan": "adan:adan",
+    "adafactor": "adafactor:adafactor",
+    "lamb": "lamb:lamb",
+    "muon": "muon:muon",
+    "shampoo": "shampoo:shampoo",
+    "soap": "soap:soap",
+    "sophia": "sophia:sophia",
+    "schedule_free": "schedule_free:schedule_free",
   },
 )
-
-Rules = tuple[tuple[str, float], ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +56,8 @@ class OptConfig:
   accum_steps: int
   lr_rules: Rules
   decay_rules: Rules
+  layer_decay: float
+  average: str
   opts: Opts
 
   def __post_init__(self):
@@ -54,36 +66,52 @@ class OptConfig:
         raise UserError(f"opt.{key}={getattr(self, key)} must not be negative")
     if self.accum_steps < 1:
       raise UserError(f"opt.accum_steps={self.accum_steps} must be at least 1")
+    if not 0 < self.layer_decay <= 1:
+      raise UserError(
+        f"opt.layer_decay={self.layer_decay} must be in (0, 1]; 1.0 is off"
+      )
     for key in ("lr_rules", "decay_rules"):
-      for rule in getattr(self, key):
-        try:
-          pattern, factor = rule
-          re.compile(pattern)
-          float(factor)
-        except (TypeError, ValueError, re.error) as error:
-          raise UserError(
-            f"opt.{key}: {rule!r} is not a (regex, factor) pair: {error}"
-          ) from None
+      check_rules(f"opt.{key}", getattr(self, key))
+    if self.average != "none" and _hook(self, "eval_params"):
+      raise UserError(
+        f"opt.average={self.average!r} with opt.name={self.name!r}, which"
+        " evaluates an average of its own; use opt.average='none'"
+      )
 
 
-def match_rules(key: str, rules: Rules, specs: Mapping[str, Any]) -> Any:
-  """The factor of each parameter: that of the first rule its path matches.
+class WholeStep(NamedTuple):
+  """An optimizer that takes the whole step itself: rate and decay included.
 
-  Raises:
-    UserError: a parameter without a rule.
+  Attributes:
+    init: `params -> state`.
+    update: `(grads, state, params, *, lr, rates, decay, **extra) -> (updates,
+      state)`, where updates are to be added to params. lr is the learning
+      rate, rates has each parameter's own, decay its weight decay, and extra
+      what every entry's update gets: `count`, of updates done, and
+      `sampled_grads` (see `make_optimizer`).
   """
 
-  def factor(key_path, spec):
-    del spec
-    path = path_of(key_path)
-    for pattern, value in rules:
-      if re.search(pattern, path):
-        return float(value)
-    raise UserError(
-      f"{key} has no rule for the parameter {path}; end it with ('.*', 1.0)"
-    )
+  init: Callable[[Params], Any]
+  update: Callable[..., tuple[Any, Any]]
 
-  return jax.tree_util.tree_map_with_path(factor, specs)
+
+def decoupled(direction: optax.GradientTransformation) -> WholeStep:
+  """A direction and the decoupled weight decay, both times the rate."""
+  direction = optax.with_extra_args_support(direction)
+
+  def update(grads, state, params, *, lr, rates, decay, **extra: Any):
+    del lr
+    directions, state = direction.update(grads, state, params, **extra)
+    updates = jax.tree.map(
+      lambda u, p, rate, d: -rate * (u + d * p if d else u),
+      directions,
+      params,
+      rates,
+      decay,
+    )
+    return updates, state
+
+  return WholeStep(direction.init, update)
 
 
 def make_optimizer(
@@ -91,33 +119,57 @@ def make_optimizer(
   learning_rate: Callable[[Array], Array],
   specs: Mapping[str, Any],
 ) -> optax.GradientTransformationExtraArgs:
-  """direction, then decoupled weight decay, both times the learning rate."""
-  direction = OPTIMIZERS[config.name](config.opts[config.name], specs)
-  lr = match_rules("opt.lr_rules", config.lr_rules, specs)
+  """The chosen optimizer with its rates, its decay and its average.
+
+  Its update takes `count`, the updates done, and where the entry has
+  SAMPLED_GRADS also `sampled_grads`: a function without arguments that
+  computes the gradient of the mean loss on labels drawn from the model, and
+  the weight of that mean.
+  """
+  entry = OPTIMIZERS[config.name](config.opts[config.name], specs)
+  whole = entry if isinstance(entry, WholeStep) else decoupled(entry)
+  average = AVERAGES[config.average](config.opts[config.average])
+  factors = jax.tree.map(
+    lambda rule, layer: rule * layer,
+    match_rules("opt.lr_rules", config.lr_rules, specs),
+    layer_factors(config.layer_decay, specs),
+  )
   decay = match_rules("opt.decay_rules", config.decay_rules, specs)
   decay = jax.tree.map(lambda factor: config.weight_decay * factor, decay)
 
-  def walk(updates, params, count):
-    step = -learning_rate(count)
-    return jax.tree.map(
-      lambda u, p, f, d: (step * f) * (u + d * p if d else u),
-      updates,
-      params,
-      lr,
-      decay,
-    )
-
   def init(params):
-    return {"direction": direction.init(params)}
+    return {"direction": whole.init(params), "average": average.init(params)}
 
-  def update(updates, state, params=None, **extra: Any):
-    updates, inner = direction.update(updates, state["direction"], params)
-    return walk(updates, params, extra["count"]), {"direction": inner}
+  def update(grads, state, params=None, **extra: Any):
+    lr = learning_rate(extra["count"])
+    rates = jax.tree.map(lambda factor: lr * factor, factors)
+    updates, inner = whole.update(
+      grads,
+      state["direction"],
+      params,
+      lr=lr,
+      rates=rates,
+      decay=decay,
+      **extra,
+    )
+    moved = jax.tree.map(lambda p, u: p + u, params, updates)
+    mean = average.update(state["average"], moved, extra["count"])
+    return updates, {"direction": inner, "average": mean}
 
   return optax.GradientTransformationExtraArgs(init, update)
 
 
+def _hook(config: OptConfig, name: str) -> Any:
+  return getattr(OPTIMIZERS.module(config.name), name, None)
+
+
+def wants_sampled_grads(config: OptConfig) -> bool:
+  return bool(_hook(config, "SAMPLED_GRADS"))
+
+
 def eval_params(config: OptConfig, opt_state: Any, params: Params) -> Params:
   """The weights to evaluate, sample and export with."""
-  hook = getattr(OPTIMIZERS.module(config.name), "eval_params", None)
-  return hook(opt_state["direction"], params) if hook else params
+  if hook := _hook(config, "eval_params"):
+    return hook(config.opts[config.name], opt_state["direction"], params)
+  average = AVERAGES[config.average](config.opts[config.average])
+  return average.eval_params(opt_state["average"], params)

@@ -4,12 +4,18 @@ import dataclasses
 
 import optax
 
+from ..ranges import require
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  b1: float = 0.9
-  b2: float = 0.95
+  b1: float = 0.9  # of the gradient
+  b2: float = 0.95  # of the squared gradient
   eps: float = 1e-8
+
+  def __post_init__(self):
+    require("adamw", self, "in [0, 1)", "b1", "b2")
+    require("adamw", self, "positive", "eps")
 
 
 def adamw(options: Options, specs) -> optax.GradientTransformation:

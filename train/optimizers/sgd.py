@@ -4,11 +4,18 @@ import dataclasses
 
 import optax
 
+from ..ranges import require
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:
+  """The direction is as large as the gradient: opt.lr may be 0.1 or more."""
+
   momentum: float = 0.9
   nesterov: bool = False
+
+  def __post_init__(self):
+    require("sgd", self, "in [0, 1)", "momentum")
 
 
 def sgd(options: Options, specs) -> optax.GradientTransformation:

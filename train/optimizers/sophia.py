@@ -1,0 +1,71 @@
+"""Sophia-G (Liu et al. 2023, arXiv:2305.14342).
+
+The curvature is the Gauss-Newton-Bartlett estimate (section 2.3): labels drawn
+from the model itself, the squared gradient of their mean loss, times their
+number.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ..ranges import require
+
+SAMPLED_GRADS = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """An entry moves by opt.lr at most: take AdamW's, or a little less.
+
+  The paper tunes gamma so that 10 to 50 % of the entries are not clipped.
+  """
+
+  b1: float = 0.96  # of the gradient
+  b2: float = 0.99  # of the curvature, in updates of it
+  gamma: float = 0.05  # a smaller one clips more of the entries
+  eps: float = 1e-12
+  every: int = 10  # updates between estimates of the curvature
+
+  def __post_init__(self):
+    require("sophia", self, "in [0, 1)", "b1", "b2")
+    require("sophia", self, "positive", "gamma", "eps")
+    require("sophia", self, "at least 1", "every")
+
+
+def sophia(options: Options, specs) -> optax.GradientTransformationExtraArgs:
+  """clip(m / max(gamma * h, eps), 1), algorithm 3; h as of algorithm 2."""
+  del specs
+  b1, b2 = options.b1, options.b2
+
+  def init(params):
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    return {"mean": zeros, "curvature": zeros}
+
+  def update(grads, state, params=None, *, count, sampled_grads, **extra):
+    del params, extra
+    old = state["curvature"]
+
+    def estimate(_):
+      sampled, weight = sampled_grads()
+      return jax.tree.map(
+        lambda h, g: b2 * h + (1 - b2) * weight * jnp.square(g), old, sampled
+      )
+
+    curvature = jax.lax.cond(
+      count % options.every == 0, estimate, lambda _: old, None
+    )
+    mean = jax.tree.map(
+      lambda m, g: b1 * m + (1 - b1) * g, state["mean"], grads
+    )
+
+    def direction(m, h):
+      step = m / jnp.maximum(options.gamma * h, options.eps)
+      return jnp.clip(step, -1, 1)
+
+    directions = jax.tree.map(direction, mean, curvature)
+    return directions, {"mean": mean, "curvature": curvature}
+
+  return optax.GradientTransformationExtraArgs(init, update)
