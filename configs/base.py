@@ -43,6 +43,9 @@ def get_config() -> ConfigDict:
   m.tie_embeddings = True  # the output matrix is the embedding table
   m.use_bias = False  # biases in every projection
   m.dropout = 0.0  # after embedding, mixer and ffn; in [0, 1)
+  # Drop probability of the last layer's branches, per example; it rises
+  # linearly from 0 at the first layer. In [0, 1); 0: none.
+  m.stochastic_depth = 0.0
   m.init_scale = 1.0  # times the initial standard deviation
   m.logits_soft_cap = 0.0  # cap * tanh(logits / cap); 0: none
   m.param_dtype = "float32"

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int
 
 from ..parallel.rules import constrain
 from .config import ModelConfig
-from .context import Context, dropout
+from .context import Context, dropout, stochastic_depth
 from .ffn import FFNS
 from .mixers import MIXERS, State
 from .norms import NORMS
@@ -49,7 +49,10 @@ class Block(nn.Module):
       return NORMS[c.norm](c, name=name)(x)
 
     def drop(site, x):
-      return dropout(x, c.dropout, ctx, site)
+      """What is left of a branch before it joins the residual stream."""
+      x = dropout(x, c.dropout, ctx, site)
+      # Sites 5 and 6: dropout has those below 4.
+      return stochastic_depth(x, c.stochastic_depth, c.n_layers, ctx, site + 4)
 
     if c.residual == "parallel":
       h_BTD = norm("norm", x_BTD)
