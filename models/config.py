@@ -7,7 +7,8 @@ from ..errors import UserError, nearest
 from ..kernels.dispatch import check_word
 from ..registry import Opts
 
-DTYPES = ("float32", "bfloat16")
+PARAM_DTYPES = ("float32", "bfloat16")
+COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
 RESIDUALS = ("pre", "post", "sandwich", "parallel")
 
 
@@ -92,8 +93,8 @@ class ModelConfig:
         " to 0"
       )
     self._one_of("residual", RESIDUALS)
-    self._one_of("param_dtype", DTYPES)
-    self._one_of("compute_dtype", DTYPES)
+    self._one_of("param_dtype", PARAM_DTYPES)
+    self._one_of("compute_dtype", COMPUTE_DTYPES)
     from .block import REMAT
     from .norms import NORMS
 

@@ -19,6 +19,7 @@ from ..data.config import DataConfig
 from ..data.sources import SOURCES
 from ..data.tokenizers import TOKENIZERS
 from ..errors import UserError, nearest
+from ..kernels.device import best_dtype
 from ..models.config import ModelConfig
 from ..models.ffn import FFNS
 from ..models.mixers import MIXERS
@@ -91,6 +92,7 @@ class LogConfig:
   every: int
   progress: bool
   spike: float
+  noise_scale: bool
 
   def __post_init__(self):
     if self.every < 1:
@@ -128,6 +130,11 @@ class Config:
       raise UserError(
         f"data.batch_size={self.data.batch_size} is not a multiple of"
         f" opt.accum_steps={self.opt.accum_steps}; use a divisor"
+      )
+    if self.log.noise_scale and self.opt.accum_steps < 2:
+      raise UserError(
+        "log.noise_scale=True compares microbatches with the batch, and"
+        f" opt.accum_steps={self.opt.accum_steps}; set it to 2 or more"
       )
     if self.opt.warmup_steps > self.steps:
       raise UserError(
@@ -248,6 +255,8 @@ def resolve(
         " are both set; mixer is short for pattern=(mixer,): keep one"
       )
     model["pattern"] = (mixer,)
+  if model["compute_dtype"] == "auto":
+    model["compute_dtype"] = best_dtype()
 
   given = {name: values[name].get("opts", {}) for name in NAMESPACES}
   chosen: dict[str, dict[str, Any]] = {name: {} for name in NAMESPACES}

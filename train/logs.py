@@ -1,6 +1,7 @@
 """What a run leaves to read: metrics.jsonl, TensorBoard events, loss.png."""
 
 import json
+import math
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -25,7 +26,15 @@ class Logs:
     )
 
   def write(self, step: int, metrics: Mapping[str, Any]) -> None:
-    """Appends one line; floats also go to TensorBoard."""
+    """Appends one line; numbers also go to TensorBoard.
+
+    What is not finite, such as the gradient norm of a skipped update, is null:
+    JSON has no word for it.
+    """
+    metrics = {
+      k: None if isinstance(v, float) and not math.isfinite(v) else v
+      for k, v in metrics.items()
+    }
     self._stream.write(json.dumps({"step": step, **metrics}) + "\n")
     self._stream.flush()
     for name, value in metrics.items():

@@ -22,6 +22,7 @@ from .config import Config
 from .evaluate import HostBatch, evaluate, to_device
 from .guard import LossWatch, StopSignal
 from .logs import Logs, plot_loss, read_metrics
+from .noise import NoiseScale
 from .optimizers import eval_params
 from .peak import machine_peak
 from .report import Bar, make_console, plan_table
@@ -111,7 +112,13 @@ class Loop:
     self._last_saved = max(self.checkpoints.steps(), default=None)
     self.meter = Meter(setup, self.step, tokens)
     self.logs = Logs(workdir, self.step)
-    self.watch = LossWatch(workdir, config.log.spike, self._good_checkpoint)
+    self.watch = LossWatch(
+      workdir,
+      config.log.spike,
+      self._good_checkpoint,
+      config.opt.loss_scale_min,
+    )
+    self.noise = NoiseScale(read_metrics(workdir))
     self.train_step = make_train_step(self.setup)
     self.eval_step = make_eval_step(self.setup)
 
@@ -186,8 +193,11 @@ class Loop:
     """Waits for an update's metrics, checks them and passes them on."""
     metrics = {name: float(value) for name, value in on_device.items()}
     loss, norm = metrics["loss"], metrics["grad_norm"]
-    if warning := self.watch.check(step, loss, norm, batch):
+    scale = metrics.get("loss_scale")
+    if warning := self.watch.check(step, loss, norm, batch, scale):
       self.warn(warning)
+    if self.config.log.noise_scale:
+      self.noise.update(metrics)
     self.meter.tokens += int(metrics["weight"])
     if step % self.config.log.every and step != self.config.steps:
       return

@@ -16,6 +16,7 @@ from ..models.param import Params, path_of
 from ..parallel.mesh import make_mesh
 from ..parallel.rules import Layout
 from .config import Config
+from .loss_scale import initial_state
 from .optimizers import make_optimizer
 from .schedules import make_schedule
 from .state import TrainState, in_float32
@@ -51,7 +52,8 @@ class Setup:
       transform_non_params=lambda _: layout.replicated(),
     )
     rep = layout.replicated()
-    shardings = TrainState(rep, places, opt_places, rep)
+    scale_places = dict.fromkeys(first_loss_scale(config), rep)
+    shardings = TrainState(rep, places, opt_places, rep, scale_places)
     return cls(config, layout, specs, optimizer, schedule, shardings)
 
   def init(self) -> TrainState:
@@ -59,11 +61,16 @@ class Setup:
     key = jax.random.key(self.config.seed)
     init_key, train_key = jax.random.split(key)
     params = lm.init(self.config.model, init_key, self.shardings.params)
-    step, rng = jax.device_put(
-      (jnp.zeros((), jnp.int32), jax.random.key_data(train_key)),
+    step, rng, loss_scale = jax.device_put(
+      (
+        jnp.zeros((), jnp.int32),
+        jax.random.key_data(train_key),
+        first_loss_scale(self.config),
+      ),
       self.layout.replicated(),
     )
-    return TrainState(step, params, self.init_opt_state(params), rng)
+    opt_state = self.init_opt_state(params)
+    return TrainState(step, params, opt_state, rng, loss_scale)
 
   def init_opt_state(self, params: Params) -> Any:
     """The optimizer's state before the first update: fp32 always."""
@@ -80,6 +87,7 @@ class Setup:
       _structs(self.specs),
       jax.eval_shape(self.optimizer.init, _structs(self.specs, jnp.float32)),
       jax.ShapeDtypeStruct((2,), jnp.uint32),
+      jax.eval_shape(lambda: first_loss_scale(self.config)),
     )
     return jax.tree.map(
       lambda a, sharding: jax.ShapeDtypeStruct(
@@ -88,6 +96,11 @@ class Setup:
       state,
       self.shardings,
     )
+
+
+def first_loss_scale(config: Config) -> dict[str, Any]:
+  """The loss scale before the first update; empty but for float16."""
+  return initial_state(config.model.compute_dtype, config.opt.loss_scale)
 
 
 def _structs(specs: Any, dtype: Any = None) -> Any:

@@ -19,6 +19,7 @@ from jaxtyping import Array
 from ...errors import UserError
 from ...models.param import Params, path_of
 from ...registry import Opts, Registry
+from ..loss_scale import check_loss_scale
 
 OPTIMIZERS = Registry(
   "optimizer",
@@ -44,6 +45,9 @@ class OptConfig:
   weight_decay: float
   clip_norm: float
   accum_steps: int
+  loss_scale: float
+  loss_scale_growth: int
+  loss_scale_min: float
   lr_rules: Rules
   decay_rules: Rules
   opts: Opts
@@ -54,6 +58,9 @@ class OptConfig:
         raise UserError(f"opt.{key}={getattr(self, key)} must not be negative")
     if self.accum_steps < 1:
       raise UserError(f"opt.accum_steps={self.accum_steps} must be at least 1")
+    check_loss_scale(
+      self.loss_scale, self.loss_scale_growth, self.loss_scale_min
+    )
     for key in ("lr_rules", "decay_rules"):
       for rule in getattr(self, key):
         try:
