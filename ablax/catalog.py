@@ -56,6 +56,7 @@ def registries() -> tuple[Registry, ...]:
   from .data.sources import SOURCES
   from .data.tokenizers import TOKENIZERS
   from .models.ffn import FFNS
+  from .models.matmuls import MATMULS
   from .models.mixers import MIXERS
   from .models.positions import POSITIONS
   from .train.objectives import OBJECTIVES
@@ -68,6 +69,7 @@ def registries() -> tuple[Registry, ...]:
     MIXERS,
     POSITIONS,
     FFNS,
+    MATMULS,
     OBJECTIVES,
     OPTIMIZERS,
     SCHEDULES,

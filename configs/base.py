@@ -53,6 +53,7 @@ def get_config() -> ConfigDict:
   # the device has it, float16 on an older GPU, float32 on a CPU. A run keeps,
   # and hashes, what auto came to.
   m.compute_dtype = "float32"
+  m.matmul = "default"  # of every projection: default | fp8
   m.remat = "dots"  # none | dots | no_batch_dots | full; models/block.py
   m.scan_unroll = 1  # layer groups per iteration of the layer loop
   m.implementation = "auto"  # of kernels: auto, or one of kernels/dispatch.py

@@ -45,6 +45,7 @@ class ModelConfig:
   logits_soft_cap: float
   param_dtype: str
   compute_dtype: str
+  matmul: str
   remat: str
   scan_unroll: int
   implementation: str

@@ -18,6 +18,7 @@ KINDS = {
   "mixer",
   "position",
   "ffn",
+  "matmul",
   "objective",
   "optimizer",
   "schedule",

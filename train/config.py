@@ -22,6 +22,7 @@ from ..errors import UserError, nearest
 from ..kernels.device import best_dtype
 from ..models.config import ModelConfig
 from ..models.ffn import FFNS
+from ..models.matmuls import MATMULS
 from ..models.mixers import MIXERS
 from ..models.positions import POSITIONS
 from ..parallel.mesh import MeshConfig
@@ -188,6 +189,7 @@ def _choices(c: Mapping[str, Any]) -> Iterator[tuple[str, Registry, str]]:
     yield "model", MIXERS, mixer
   yield "model", POSITIONS, c["model"]["position"]
   yield "model", FFNS, c["model"]["ffn"]
+  yield "model", MATMULS, c["model"]["matmul"]
   yield "opt", OPTIMIZERS, c["opt"]["name"]
   yield "opt", SCHEDULES, c["opt"]["schedule"]
   yield "data", SOURCES, c["data"]["source"]
