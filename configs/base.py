@@ -122,5 +122,8 @@ def get_config() -> ConfigDict:
   g.every = 10  # updates between lines of metrics.jsonl
   g.progress = True  # bar on a terminal, lines elsewhere
   g.spike = 2.0  # nats above the running mean that count as a loss spike
+  # Updates between lines of detail.jsonl: norms of gradients, weights and
+  # updates, and activation statistics, by layer. 0: never.
+  g.detail = 0
   g.noise_scale = False  # gradient noise scale, from microbatches; in tokens
   return c

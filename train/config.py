@@ -94,10 +94,15 @@ class LogConfig:
   progress: bool
   spike: float
   noise_scale: bool
+  detail: int
 
   def __post_init__(self):
     if self.every < 1:
       raise UserError(f"log.every={self.every} must be at least 1")
+    if self.detail < 0:
+      raise UserError(
+        f"log.detail={self.detail} must be positive, or 0 for never"
+      )
 
 
 @dataclasses.dataclass(frozen=True)

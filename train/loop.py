@@ -19,9 +19,11 @@ from ..infer.sampling import Sampling, generate
 from .accounting import accounts
 from .checkpoint import Checkpoints, check_space
 from .config import Config
+from .detail import Detail, by_layer, make_detail_step
 from .evaluate import HostBatch, evaluate, to_device
+from .figures import plot_detail, plot_loss
 from .guard import LossWatch, StopSignal
-from .logs import Logs, plot_loss, read_metrics
+from .logs import Logs, read_metrics
 from .noise import NoiseScale
 from .optimizers import eval_params
 from .peak import machine_peak
@@ -120,6 +122,7 @@ class Loop:
     )
     self.noise = NoiseScale(read_metrics(workdir))
     self.train_step = make_train_step(self.setup)
+    self.detail_step = make_detail_step(self.setup)
     self.eval_step = make_eval_step(self.setup)
 
   def warn(self, text: str) -> None:
@@ -153,7 +156,7 @@ class Loop:
   def run(self, stop: StopSignal) -> Result:
     """Trains to the end, or until `stop` has received a signal."""
     config = self.config
-    pending: tuple[int, Metrics, HostBatch] | None = None
+    pending: tuple[int, Metrics, HostBatch, Detail | None] | None = None
     with Bar(self.console, config, self.step) as bar:
       while self.step < config.steps and not stop.received:
         start = time.perf_counter()
@@ -163,11 +166,14 @@ class Loop:
         if pending is not None:
           # With the last update done already, the device has been waiting.
           self.meter.stalls += is_ready(pending[1]["loss"])
+        detail, every = None, config.log.detail
+        if every and (self.step + 1) % every == 0:
+          detail = self.detail_step(self.state, on_device)
         self.state, metrics = self.train_step(self.state, on_device)
         self.step += 1
         if pending is not None:
           self._read(*pending, bar)
-        pending = (self.step, metrics, batch)
+        pending = (self.step, metrics, batch, detail)
         due = [self._due(config.eval.every), self._due(config.checkpoint.every)]
         if any(due):
           # Nothing unchecked is evaluated or saved.
@@ -188,7 +194,12 @@ class Loop:
     return Result(self.workdir, self.step, self.heldout)
 
   def _read(
-    self, step: int, on_device: Metrics, batch: HostBatch, bar: Bar
+    self,
+    step: int,
+    on_device: Metrics,
+    batch: HostBatch,
+    detail: Detail | None,
+    bar: Bar,
   ) -> None:
     """Waits for an update's metrics, checks them and passes them on."""
     metrics = {name: float(value) for name, value in on_device.items()}
@@ -198,6 +209,8 @@ class Loop:
       self.warn(warning)
     if self.config.log.noise_scale:
       self.noise.update(metrics)
+    if detail is not None:
+      self.logs.write_detail(step, by_layer(self.config.model, detail))
     self.meter.tokens += int(metrics["weight"])
     if step % self.config.log.every and step != self.config.steps:
       return
@@ -262,6 +275,7 @@ class Loop:
       "xz -9": self.prepared.xz_bits_per_byte,
     }
     plot_loss(self.workdir, self.workdir.name, references)
+    plot_detail(self.workdir, self.workdir.name)
     out = self.console
     out.print()
     out.print(f"held-out bits per byte ({self.prepared.heldout_bytes:,} bytes)")
