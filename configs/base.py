@@ -126,4 +126,6 @@ def get_config() -> ConfigDict:
   # updates, and activation statistics, by layer. 0: never.
   g.detail = 0
   g.noise_scale = False  # gradient noise scale, from microbatches; in tokens
+  g.wandb = ""  # online | offline: Weights & Biases too
+  g.project = "ablax"  # there
   return c

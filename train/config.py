@@ -86,6 +86,9 @@ class CheckpointConfig:
       )
 
 
+WANDB = ("", "online", "offline")
+
+
 @dataclasses.dataclass(frozen=True)
 class LogConfig:
   """What a person sees while it runs."""
@@ -93,8 +96,10 @@ class LogConfig:
   every: int
   progress: bool
   spike: float
-  noise_scale: bool
   detail: int
+  noise_scale: bool
+  wandb: str
+  project: str
 
   def __post_init__(self):
     if self.every < 1:
@@ -103,6 +108,12 @@ class LogConfig:
       raise UserError(
         f"log.detail={self.detail} must be positive, or 0 for never"
       )
+    if self.wandb not in WANDB:
+      raise UserError(
+        f"log.wandb={self.wandb!r} is not one of online, offline, '' (none)"
+      )
+    if not self.project:
+      raise UserError("log.project='' names no project of Weights & Biases")
 
 
 @dataclasses.dataclass(frozen=True)
