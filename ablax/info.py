@@ -19,7 +19,9 @@ WIDTH, HEIGHT = 60, 6  # of the curve, in characters
 
 
 def curve(
-  points: Sequence[Sequence[float]], width: int = WIDTH, height: int = HEIGHT
+  points: Sequence[Sequence[float | int]],
+  width: int = WIDTH,
+  height: int = HEIGHT,
 ) -> list[str]:
   """(x, y) points as lines of Braille dots, two by four in a character.
 
@@ -44,8 +46,8 @@ def curve(
   return ["".join(chr(0x2800 + cell) for cell in line) for line in cells]
 
 
-def _duration(seconds: float) -> str:
-  minutes, s = divmod(round(seconds), 60)
+def _duration(seconds: int) -> str:
+  minutes, s = divmod(seconds, 60)
   h, m = divmod(minutes, 60)
   return f"{h} h {m:02} min" if h else f"{m} min {s:02} s" if m else f"{s} s"
 
@@ -139,7 +141,7 @@ def _heldout(s: Mapping[str, Any]) -> list[str]:
   return [*said, f"{len(s['heldout'])} evaluations"]
 
 
-def _show(s: Mapping[str, Any], console: Any) -> None:
+def show(s: Mapping[str, Any], console: Any) -> None:
   from rich.table import Table
 
   table = Table(
@@ -222,7 +224,7 @@ def main(argv: list[str]) -> int:
   elif len(stories) > 1:
     _compare(stories, make_console())
   else:
-    _show(stories[0], make_console())
+    show(stories[0], make_console())
   return 0
 
 

@@ -46,19 +46,20 @@ def main(argv: list[str]) -> int:
   from .guard import Diverged
   from .loop import plan, train
   from .report import make_console
-  from .trace import Profile
+  from .trace import NOTHING, parse
   from .workdir import default_workdir
 
   config = load(path, overrides)
+  profile = NOTHING
   if arguments.profile:
-    Profile.parse(arguments.profile, pathlib.Path(), config.steps)
+    profile = parse(arguments.profile, config.steps)
   name = pathlib.Path(path).stem
   if arguments.dry_run:
     plan(config, name, make_console())
     print(f"workdir: {arguments.workdir or default_workdir(config, name)}")
     return 0
   try:
-    train(config, arguments.workdir, name=name, profile=arguments.profile)
+    train(config, arguments.workdir, name=name, profile=profile)
   except Diverged as error:
     print(f"error: {error}", file=sys.stderr)
     return 1

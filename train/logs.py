@@ -142,9 +142,12 @@ def read_lines(file: pathlib.Path) -> list[dict[str, Any]]:
   if not file.is_file():
     return []
   lines = []
-  for line in file.read_text(encoding="utf-8").splitlines():
+  for text in file.read_text(encoding="utf-8", errors="replace").splitlines():
     try:
-      lines.append(json.loads(line))
+      line = json.loads(text)
     except json.JSONDecodeError:
       break
+    if not isinstance(line, dict):
+      break
+    lines.append(line)
   return lines

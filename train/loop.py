@@ -31,7 +31,7 @@ from .report import Bar, make_console, plan_table
 from .setup import Setup, fit_vocab, make_setup, provisional_setup
 from .state import TrainState
 from .step import Metrics, batch_shardings, make_eval_step, make_train_step
-from .trace import Profile
+from .trace import NOTHING, Profile
 from .warm_start import warm_start
 from .weights_and_biases import WandB, find_wandb
 from .workdir import claim, default_workdir, keep_tokenizer
@@ -296,14 +296,14 @@ def train(
   workdir: str | pathlib.Path | None = None,
   *,
   name: str = "run",
-  profile: str = "",
+  profile: tuple[int, int] = NOTHING,
 ) -> Result:
   """Trains, or goes on where the workdir's run stopped.
 
   Args:
     workdir: default `runs/<name>-<hash>`.
     name: of the config.
-    profile: START:END, updates to trace into WORKDIR/profile.
+    profile: first and last update to trace into WORKDIR/profile.
 
   Raises:
     UserError: before any array is made, where the config can't work.
@@ -318,9 +318,7 @@ def train(
       f"jax runs {jax.process_count()} processes; ablax train is for one host"
       " with any number of devices so far"
     )
-  traced = Profile(workdir / "profile")
-  if profile:
-    traced = Profile.parse(profile, traced.folder, config.steps)
+  traced = Profile(workdir / "profile", profile)
   if config.log.wandb:
     find_wandb(config.log.wandb)
   provisional_setup(config)

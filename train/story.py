@@ -11,12 +11,12 @@ import pathlib
 import socket
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ..errors import UserError
 from .events import ENDS
-from .logs import read_lines, read_metrics
+from .logs import read_lines
 
 FILES = {
   "config": "config.json",
@@ -49,7 +49,10 @@ def story(workdir: str | pathlib.Path) -> dict[str, Any]:
       " the folder that ablax train named"
     )
   record = _record(there.get("config"))
-  lines, events = read_metrics(workdir), read_lines(workdir / FILES["events"])
+  lines, events = (
+    [line for line in read_lines(workdir / FILES[k]) if "step" in line]
+    for k in ("metrics", "events")
+  )
   missing = [FILES[k] for k in NEEDED if k not in there]
   if "config" in there and not record:
     missing.append(f"what {FILES['config']} should say")
@@ -192,21 +195,15 @@ def _progress(
   }
 
 
-def seconds_of(moment: str) -> float:
+def seconds_of(moment: str) -> int:
   """Unix time of what `events.now` wrote."""
   return calendar.timegm(time.strptime(moment, "%Y-%m-%dT%H:%M:%SZ"))
 
 
 def _status(
-  lines: list[dict[str, Any]],
-  events: list[dict[str, Any]],
-  alive: Callable[[int], bool] | None = None,
+  lines: list[dict[str, Any]], events: list[dict[str, Any]]
 ) -> tuple[str, str | None]:
-  """running, finished, stopped, diverged, failed, killed or unknown; and why.
-
-  Args:
-    alive: whether a process of this machine runs.
-  """
+  """One of ENDS, running, killed or unknown; and why, where that is known."""
   told = [e for e in events if e.get("event") in ("start", *ENDS)]
   if not told:
     return "unknown", None
@@ -217,7 +214,7 @@ def _status(
   ago = max(0, round(time.time() - seconds_of(seen)))
   if end.get("host") != socket.gethostname():
     return "running", f"on {end.get('host')}; last heard of {ago} s ago"
-  if (alive or _alive)(end.get("pid", 0)):
+  if _alive(end.get("pid", 0)):
     return "running", f"process {end.get('pid')}; last line {ago} s ago"
   return "killed", "its process is gone; the same command goes on"
 
@@ -232,13 +229,11 @@ def _alive(pid: int) -> bool:
   return True
 
 
-def _seconds(
-  lines: list[dict[str, Any]], events: list[dict[str, Any]]
-) -> float:
+def _seconds(lines: list[dict[str, Any]], events: list[dict[str, Any]]) -> int:
   """Time in processes: from each start to the last sign of life after it."""
   starts = [e["time"] for e in events if e.get("event") == "start"]
   signs = sorted(x["time"] for x in (*events, *lines) if "time" in x)
-  total = 0.0
+  total = 0
   for i, start in enumerate(starts):
     end = starts[i + 1] if i + 1 < len(starts) else None
     mine = [t for t in signs if t >= start and (end is None or t < end)]

@@ -10,43 +10,44 @@ import jax
 
 from ..errors import UserError
 
+NOTHING = (1, 0)
+
+
+def parse(text: str, steps: int) -> tuple[int, int]:
+  """Reads START:END of a run of `steps`: the first update and the last.
+
+  Updates are numbered as in the log, from 1; END - 1 is the last one.
+  """
+  if not re.fullmatch(r"\d+:\d+", text):
+    raise UserError(
+      f"--profile={text} is not START:END, two numbers of updates, as in"
+      " --profile=10:13"
+    )
+  start, end = map(int, text.split(":"))
+  if not 1 <= start < end:
+    raise UserError(
+      f"--profile={text} traces no update: the first one is 1, and END comes"
+      " after the last one; try --profile=10:13"
+    )
+  if end - 1 > steps:
+    raise UserError(
+      f"--profile={text} ends after the last update, steps={steps}; END may"
+      f" be {steps + 1} at most"
+    )
+  return start, end - 1
+
 
 class Profile:
-  """Traces the updates from `first` to `last` into a folder.
+  """Traces the updates `first` to `last` into a folder, or none of them."""
 
-  Updates are numbered as in the log: the first one is 1. With `last = 0`
-  nothing is traced.
-  """
-
-  def __init__(self, folder: pathlib.Path, first: int = 1, last: int = 0):
+  def __init__(self, folder: pathlib.Path, updates: tuple[int, int] = NOTHING):
     self.folder = folder
-    self.first, self.last = first, last
+    self.first, self.last = updates
     self._tracing = False
-
-  @classmethod
-  def parse(cls, text: str, folder: pathlib.Path, steps: int) -> "Profile":
-    """Reads START:END, the updates START to END - 1 of a run of `steps`."""
-    if not re.fullmatch(r"\d+:\d+", text):
-      raise UserError(
-        f"--profile={text} is not START:END, two numbers of updates, as in"
-        " --profile=10:13"
-      )
-    start, end = map(int, text.split(":"))
-    if not 1 <= start < end:
-      raise UserError(
-        f"--profile={text} traces no update: the first one is 1, and END comes"
-        " after the last one; try --profile=10:13"
-      )
-    if end - 1 > steps:
-      raise UserError(
-        f"--profile={text} ends after the last update, steps={steps}; END may"
-        f" be {steps + 1} at most"
-      )
-    return cls(folder, start, end - 1)
 
   def check(self, step: int) -> None:
     """Raises UserError where a run that goes on from `step` is past it."""
-    if self.last and self.first <= step:
+    if self.first <= min(step, self.last):
       raise UserError(
         f"--profile={self.first}:{self.last + 1}: this run has done {step}"
         " updates already; trace later ones, or drop --profile"
@@ -55,7 +56,7 @@ class Profile:
   @contextlib.contextmanager
   def update(self, step: int) -> Iterator[None]:
     """Around one update: names it in the trace."""
-    if step == self.first and self.last:
+    if step == self.first <= self.last:
       jax.profiler.start_trace(str(self.folder))
       self._tracing = True
     if not self._tracing:
@@ -77,7 +78,7 @@ class Profile:
 
   def how_to_look(self) -> str | None:
     """What to tell the user, where there is a trace."""
-    if not (self.last and self.folder.exists()):
+    if self.last < self.first or not self.folder.exists():
       return None
     return (
       f"trace of updates {self.first} to {self.last} in {self.folder}; look at"

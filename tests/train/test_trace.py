@@ -9,12 +9,12 @@ import pytest
 from ablax.errors import UserError
 from ablax.train.__main__ import main
 from ablax.train.loop import train
-from ablax.train.trace import Profile
+from ablax.train.trace import Profile, parse
 
 
 def test_a_trace_holds_the_updates_asked_for_by_name(small, tmp_path, capsys):
   workdir = tmp_path / "run"
-  train(small(checkpoint__every=0), workdir, profile="3:5")
+  train(small(checkpoint__every=0), workdir, profile=(3, 4))
   (file,) = (workdir / "profile").rglob("*.trace.json.gz")
   assert list((workdir / "profile").rglob("*.xplane.pb"))
   events = json.loads(gzip.decompress(file.read_bytes()))["traceEvents"]
@@ -30,7 +30,7 @@ def test_a_trace_holds_the_updates_asked_for_by_name(small, tmp_path, capsys):
   assert "trace of updates 3 to 4 in" in out
   assert f"xprof --logdir={workdir / 'profile'}" in out
   with pytest.raises(UserError) as caught:  # the run is over
-    train(small(checkpoint__every=0), workdir, profile="3:5")
+    train(small(checkpoint__every=0), workdir, profile=(3, 4))
   message = str(caught.value)
   assert "--profile=3:5: this run has done 6 updates already" in message
 
@@ -46,10 +46,13 @@ def test_without_the_flag_nothing_is_traced(tmp_path):
   assert profile.how_to_look() is None and not list(tmp_path.iterdir())
 
 
+def test_a_range_counts_updates_from_1_and_leaves_out_its_end():
+  assert parse("1:2", 10) == (1, 1) and parse("5:11", 10) == (5, 10)
+
+
 @pytest.mark.parametrize(
   ("text", "message"),
   [
-    ("", None),
     ("5", "--profile=5 is not START:END"),
     ("a:b", "--profile=a:b is not START:END"),
     ("-1:3", "--profile=-1:3 is not START:END"),
@@ -58,16 +61,12 @@ def test_without_the_flag_nothing_is_traced(tmp_path):
     ("5:5", "--profile=5:5 traces no update"),
     ("7:5", "--profile=7:5 traces no update"),
     ("5:12", "ends after the last update, steps=10; END may be 11 at most"),
-    ("5:11", None),
+    ("11:12", "ends after the last update, steps=10; END may be 11 at most"),
   ],
 )
-def test_a_range_without_meaning_is_refused(text, message, tmp_path):
-  if message is None:
-    if text:
-      assert Profile.parse(text, tmp_path, 10).last == 10
-    return
+def test_a_range_without_meaning_is_refused(text, message):
   with pytest.raises(UserError) as caught:
-    Profile.parse(text, tmp_path, 10)
+    parse(text, 10)
   assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
