@@ -37,6 +37,7 @@ TEST = [
   *CLEAN,
   "datasketch>=2",
   "datasets>=5",
+  "wandb>=0.31",
 ]
 EXTRAS = {
   "test": TEST,
@@ -45,6 +46,7 @@ EXTRAS = {
   # Independent references. torch 2.13.0 has a CPU build.
   "parity": ["torch==2.13.0", "transformers>=5"],
   "lint": ["ruff==0.17.6", "pyright[nodejs]==1.1.414", "pre-commit>=4"],
+  "wandb": ["wandb>=0.31"],
   "tpu": ["jax[tpu]>=0.10.2"],
   "gpu": ["jax[cuda13]>=0.10.2"],
 }

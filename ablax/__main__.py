@@ -12,6 +12,7 @@ from .errors import UserError, is_disk_full, nearest
 
 COMMANDS = {
   "train": ("ablax.train.__main__", "train a model from one config file"),
+  "info": ("ablax.info", "tell a run's story, or compare several"),
   "sample": ("ablax.sample", "generate text from a trained model"),
   "prove": ("ablax.prove", "prove a property on your own config"),
   "prepare": ("ablax.prepare", "clean, tokenize and pack a config's text"),

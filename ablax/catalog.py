@@ -61,6 +61,7 @@ def registries() -> tuple[Registry, ...]:
   from .infer.decoding import DECODERS
   from .infer.filters import FILTERS
   from .models.ffn import FFNS
+  from .models.matmuls import MATMULS
   from .models.mixers import MIXERS
   from .models.positions import POSITIONS
   from .train.averages import AVERAGES
@@ -76,6 +77,7 @@ def registries() -> tuple[Registry, ...]:
     MIXERS,
     POSITIONS,
     FFNS,
+    MATMULS,
     OBJECTIVES,
     OPTIMIZERS,
     SCHEDULES,

@@ -43,10 +43,17 @@ def get_config() -> ConfigDict:
   m.tie_embeddings = True  # the output matrix is the embedding table
   m.use_bias = False  # biases in every projection
   m.dropout = 0.0  # after embedding, mixer and ffn; in [0, 1)
+  # Drop probability of the last layer's branches, per example; it rises
+  # linearly from 0 at the first layer. In [0, 1); 0: none.
+  m.stochastic_depth = 0.0
   m.init_scale = 1.0  # times the initial standard deviation
   m.logits_soft_cap = 0.0  # cap * tanh(logits / cap); 0: none
   m.param_dtype = "float32"
-  m.compute_dtype = "float32"  # float32 | bfloat16
+  # float32 | bfloat16 | float16 (with opt.loss_scale) | auto: bfloat16 where
+  # the device has it, float16 on an older GPU, float32 on a CPU. A run keeps,
+  # and hashes, what auto came to.
+  m.compute_dtype = "float32"
+  m.matmul = "default"  # of every projection: default | fp8
   m.remat = "dots"  # none | dots | no_batch_dots | full; models/block.py
   m.scan_unroll = 1  # layer groups per iteration of the layer loop
   m.implementation = "auto"  # of kernels: auto, or one of kernels/dispatch.py
@@ -60,6 +67,12 @@ def get_config() -> ConfigDict:
   o.weight_decay = 0.1  # decoupled; times the matching decay rule
   o.clip_norm = 1.0  # of the global gradient; 0: none
   o.accum_steps = 1  # microbatches per update
+  # With float16: the gradient of (mean loss * scale) is taken. A step that
+  # overflows is skipped and halves the scale; loss_scale_growth good ones in a
+  # row double it; one that would fall below loss_scale_min ends the run.
+  o.loss_scale = 65536.0  # at the start
+  o.loss_scale_growth = 2000  # updates
+  o.loss_scale_min = 1.0
   # (regex, factor) lists; the first match on the parameter's path counts,
   # and every parameter must have one.
   o.lr_rules = ((".*", 1.0),)
@@ -117,4 +130,10 @@ def get_config() -> ConfigDict:
   g.every = 10  # updates between lines of metrics.jsonl
   g.progress = True  # bar on a terminal, lines elsewhere
   g.spike = 2.0  # nats above the running mean that count as a loss spike
+  # Updates between lines of detail.jsonl: norms of gradients, weights and
+  # updates, and activation statistics, by layer. 0: never.
+  g.detail = 0
+  g.noise_scale = False  # gradient noise scale, from microbatches; in tokens
+  g.wandb = ""  # online | offline: Weights & Biases too
+  g.project = "ablax"  # there
   return c

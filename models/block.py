@@ -8,10 +8,11 @@ from jaxtyping import Array, Float, Int
 
 from ..parallel.rules import constrain
 from .config import ModelConfig
-from .context import Context, dropout
+from .context import Context, dropout, stochastic_depth
 from .ffn import FFNS
 from .mixers import MIXERS, State
 from .norms import NORMS
+from .watch import watch
 
 _policies = jax.checkpoint_policies
 
@@ -51,26 +52,32 @@ class Block(nn.Module):
     def norm(name, x):
       return NORMS[c.norm](c, name=name)(x)
 
-    def drop(site, x):
-      return dropout(x, c.dropout, ctx, site)
+    def branch(name, x):
+      """What a sublayer adds to the residual stream."""
+      watch(self, f"{name}_out", x, ctx)
+      site = {"mixer": 1, "ffn": 2}[name]
+      x = dropout(x, c.dropout, ctx, site)
+      # Other sites than dropout's, which are below 4.
+      return stochastic_depth(x, c.stochastic_depth, c.n_layers, ctx, site + 4)
 
     if c.residual == "parallel":
       h_BTD = norm("norm", x_BTD)
       y_BTD, state = mixer(h_BTD, ctx, state)
-      x_BTD = x_BTD + drop(1, y_BTD) + drop(2, ffn(h_BTD, ctx))
+      x_BTD = x_BTD + branch("mixer", y_BTD) + branch("ffn", ffn(h_BTD, ctx))
     elif c.residual == "post":
       y_BTD, state = mixer(x_BTD, ctx, state)
-      x_BTD = norm("mixer_norm", x_BTD + drop(1, y_BTD))
-      x_BTD = norm("ffn_norm", x_BTD + drop(2, ffn(x_BTD, ctx)))
+      x_BTD = norm("mixer_norm", x_BTD + branch("mixer", y_BTD))
+      x_BTD = norm("ffn_norm", x_BTD + branch("ffn", ffn(x_BTD, ctx)))
     else:
       y_BTD, state = mixer(norm("mixer_norm", x_BTD), ctx, state)
       if c.residual == "sandwich":
         y_BTD = norm("mixer_out_norm", y_BTD)
-      x_BTD = x_BTD + drop(1, y_BTD)
+      x_BTD = x_BTD + branch("mixer", y_BTD)
       y_BTD = ffn(norm("ffn_norm", x_BTD), ctx)
       if c.residual == "sandwich":
         y_BTD = norm("ffn_out_norm", y_BTD)
-      x_BTD = x_BTD + drop(2, y_BTD)
+      x_BTD = x_BTD + branch("ffn", y_BTD)
+    watch(self, "stream", x_BTD, ctx)
     return constrain(x_BTD, "batch", "seq", "embed"), state
 
 

@@ -7,7 +7,8 @@ from ..errors import UserError, nearest
 from ..kernels.dispatch import check_word
 from ..registry import Opts
 
-DTYPES = ("float32", "bfloat16")
+PARAM_DTYPES = ("float32", "bfloat16")
+COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
 RESIDUALS = ("pre", "post", "sandwich", "parallel")
 
 
@@ -39,10 +40,12 @@ class ModelConfig:
   tie_embeddings: bool
   use_bias: bool
   dropout: float
+  stochastic_depth: float
   init_scale: float
   logits_soft_cap: float
   param_dtype: str
   compute_dtype: str
+  matmul: str
   remat: str
   scan_unroll: int
   implementation: str
@@ -80,9 +83,19 @@ class ModelConfig:
       raise UserError("model.pattern=() names no mixer; name at least one")
     if not 0 <= self.dropout < 1:
       raise UserError(f"model.dropout={self.dropout} must be in [0, 1)")
+    if not 0 <= self.stochastic_depth < 1:
+      raise UserError(
+        f"model.stochastic_depth={self.stochastic_depth} must be in [0, 1)"
+      )
+    if self.stochastic_depth and self.n_layers == 1:
+      raise UserError(
+        f"model.stochastic_depth={self.stochastic_depth} drops nothing with"
+        " model.n_layers=1: the rate rises from 0 at the first layer; set it"
+        " to 0"
+      )
     self._one_of("residual", RESIDUALS)
-    self._one_of("param_dtype", DTYPES)
-    self._one_of("compute_dtype", DTYPES)
+    self._one_of("param_dtype", PARAM_DTYPES)
+    self._one_of("compute_dtype", COMPUTE_DTYPES)
     from .block import REMAT
     from .norms import NORMS
 

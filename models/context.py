@@ -73,6 +73,17 @@ def hash32(x: UInt32[Array, "..."]) -> UInt32[Array, "..."]:
   return x ^ (x >> 16)
 
 
+def _row_bits(ctx: Context, site: int) -> UInt32[Array, " B"]:
+  """One word for each example at a site of the layer; needs a dropout key."""
+  assert ctx.dropout is not None
+  stream = hash32(ctx.dropout.seed ^ hash32(_words(ctx.layer) * 8 + site))
+  return hash32(stream + _words(ctx.dropout.example_ids_B))
+
+
+def _words(a: Array | int) -> UInt32[Array, "..."]:
+  return jnp.asarray(a).astype(jnp.uint32)
+
+
 def dropout(
   x_BTD: Float[Array, "B T D"], rate: float, ctx: Context, site: int
 ) -> Float[Array, "B T D"]:
@@ -88,13 +99,36 @@ def dropout(
   if ctx.dropout is None or not rate:
     return x_BTD
   T, D = x_BTD.shape[1:]
-
-  def words(a):
-    return jnp.asarray(a).astype(jnp.uint32)
-
-  stream = hash32(ctx.dropout.seed ^ hash32(words(ctx.layer) * 8 + words(site)))
-  row_B = hash32(stream + words(ctx.dropout.example_ids_B))
-  slot_BT = hash32(row_B[:, None] + words(jnp.arange(T)))
-  bits_BTD = hash32(slot_BT[..., None] + words(jnp.arange(D)))
+  row_B = _row_bits(ctx, site)
+  slot_BT = hash32(row_B[:, None] + _words(jnp.arange(T)))
+  bits_BTD = hash32(slot_BT[..., None] + _words(jnp.arange(D)))
   keep = bits_BTD >= jnp.uint32(round(rate * 2**32))
   return jnp.where(keep, x_BTD / (1 - rate), 0).astype(x_BTD.dtype)
+
+
+def stochastic_depth(
+  x_BTD: Float[Array, "B T D"],
+  last_rate: float,
+  n_layers: int,
+  ctx: Context,
+  site: int,
+) -> Float[Array, "B T D"]:
+  """Stochastic depth (Huang et al. 2016, arXiv:1603.09382) of one branch.
+
+  An example (a row of the batch, with all its documents) loses the whole
+  branch with the probability of its layer, which rises linearly from 0 at the
+  first to `last_rate` at the last (section 3; there the input counts as layer
+  0). Kept branches are divided by the probability of keeping, so that
+  evaluation needs no factor. The mask hashes as that of `dropout` does.
+
+  Args:
+    last_rate: probability of dropping in the last layer, in [0, 1).
+    site: tells apart the branches of a layer, and dropout's sites.
+  """
+  if ctx.dropout is None or not last_rate:
+    return x_BTD
+  rate = last_rate * jnp.asarray(ctx.layer, jnp.float32) / (n_layers - 1)
+  keep_B = _row_bits(ctx, site) >= (rate * 2.0**32).astype(jnp.uint32)
+  # fp32: the factor in bf16 is off by up to 2^-9, the same way for all.
+  kept_BTD = (x_BTD / (1 - rate)).astype(x_BTD.dtype)
+  return jnp.where(keep_B[:, None, None], kept_BTD, 0)

@@ -7,10 +7,10 @@ Low-rank paths, quantized weights, fp8 and calibration statistics hook in here
 import math
 
 import flax.linen as nn
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .config import ModelConfig
+from .matmuls import MATMULS
 from .param import declare, normal, zeros
 
 
@@ -45,7 +45,6 @@ class Projection(nn.Module):
     std = c.init_scale / math.sqrt(fan_in)
     if self.to_residual:
       std /= math.sqrt(2 * c.n_layers)
-    dtype = jnp.dtype(c.compute_dtype)
     roles = tuple(
       "in" if a not in out else "batch" if a in inputs else "out"
       for a in letters
@@ -53,7 +52,7 @@ class Projection(nn.Module):
     kernel = declare(
       self, "kernel", normal(std), self.shape, self.axes, c.param_dtype, roles
     )
-    y = jnp.einsum(self.spec, x.astype(dtype), kernel.astype(dtype))
+    y = MATMULS[c.matmul](c, self.spec, x, kernel)
     if c.use_bias:
       kept = [i for i, a in enumerate(letters) if a not in inputs]
       bias = declare(
@@ -64,5 +63,5 @@ class Projection(nn.Module):
         tuple(self.axes[i] for i in kept),
         c.param_dtype,
       )
-      y += bias.astype(dtype)
+      y += bias.astype(y.dtype)
     return y

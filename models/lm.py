@@ -28,6 +28,7 @@ from .gumbel import gumbel_argmax
 from .norms import NORMS
 from .param import Params, declare, init_params, normal, specs
 from .positions import POSITIONS
+from .watch import COLLECTION
 
 # Logits that one device holds at a time in a loss. A CPU is a third faster
 # where they stay in its cache (8 MiB); an accelerator wants large matmuls.
@@ -217,6 +218,16 @@ def depths(specs: Mapping[str, Any]) -> dict[str, Any]:
 def init(config: ModelConfig, key: Array, shardings: Any = None) -> Params:
   """Draws the parameters, the same bits on any mesh."""
   return init_params(param_specs(config), key, shardings)
+
+
+def watched(
+  config: ModelConfig, params: Params, *args, **kwargs
+) -> tuple[Output, dict[str, Any]]:
+  """As `apply`, and the statistics of `watch.py`, stacked as parameters are."""
+  run = functools.partial(Decoder(config).apply, mutable=[COLLECTION])
+  output, seen = run({"params": params}, *args, **kwargs)
+  assert isinstance(output, Output)
+  return output, dict(seen[COLLECTION])
 
 
 def apply(config: ModelConfig, params: Params, *args, **kwargs) -> Output:

@@ -20,6 +20,7 @@ KINDS = {
   "mixer",
   "position",
   "ffn",
+  "matmul",
   "objective",
   "optimizer",
   "schedule",

@@ -29,6 +29,13 @@ def main(argv: list[str]) -> int:
   parser.add_argument(
     "--dry-run", action="store_true", help="print the plan and stop"
   )
+  parser.add_argument(
+    "--profile",
+    default="",
+    metavar="START:END",
+    help="trace the updates START to END - 1 into the workdir, for xprof; the"
+    " first few compile",
+  )
   from .config import load
   from .config_files import split_args
 
@@ -39,16 +46,20 @@ def main(argv: list[str]) -> int:
   from .guard import Diverged
   from .loop import plan, train
   from .report import make_console
+  from .trace import NOTHING, parse
   from .workdir import default_workdir
 
   config = load(path, overrides)
+  profile = NOTHING
+  if arguments.profile:
+    profile = parse(arguments.profile, config.steps)
   name = pathlib.Path(path).stem
   if arguments.dry_run:
     plan(config, name, make_console())
     print(f"workdir: {arguments.workdir or default_workdir(config, name)}")
     return 0
   try:
-    train(config, arguments.workdir, name=name)
+    train(config, arguments.workdir, name=name, profile=profile)
   except Diverged as error:
     print(f"error: {error}", file=sys.stderr)
     return 1

@@ -20,8 +20,10 @@ from ..data.config import DataConfig, source_word
 from ..data.sources import SOURCES
 from ..data.tokenizers import TOKENIZERS
 from ..errors import UserError, nearest
+from ..kernels.device import best_dtype
 from ..models.config import ModelConfig
 from ..models.ffn import FFNS
+from ..models.matmuls import MATMULS
 from ..models.mixers import MIXERS
 from ..models.positions import POSITIONS
 from ..parallel.mesh import MeshConfig
@@ -86,6 +88,9 @@ class CheckpointConfig:
       )
 
 
+WANDB = ("", "online", "offline")
+
+
 @dataclasses.dataclass(frozen=True)
 class LogConfig:
   """What a person sees while it runs."""
@@ -93,10 +98,24 @@ class LogConfig:
   every: int
   progress: bool
   spike: float
+  detail: int
+  noise_scale: bool
+  wandb: str
+  project: str
 
   def __post_init__(self):
     if self.every < 1:
       raise UserError(f"log.every={self.every} must be at least 1")
+    if self.detail < 0:
+      raise UserError(
+        f"log.detail={self.detail} must be positive, or 0 for never"
+      )
+    if self.wandb not in WANDB:
+      raise UserError(
+        f"log.wandb={self.wandb!r} is not one of online, offline, '' (none)"
+      )
+    if not self.project:
+      raise UserError("log.project='' names no project of Weights & Biases")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,6 +149,11 @@ class Config:
       raise UserError(
         f"data.batch_size={self.data.batch_size} is not a multiple of"
         f" opt.accum_steps={self.opt.accum_steps}; use a divisor"
+      )
+    if self.log.noise_scale and self.opt.accum_steps < 2:
+      raise UserError(
+        "log.noise_scale=True compares microbatches with the batch, and"
+        f" opt.accum_steps={self.opt.accum_steps}; set it to 2 or more"
       )
     if self.opt.warmup_steps > self.steps:
       raise UserError(
@@ -183,6 +207,7 @@ def _choices(c: Mapping[str, Any]) -> Iterator[tuple[str, Registry, str]]:
     yield "model", MIXERS, mixer
   yield "model", POSITIONS, c["model"]["position"]
   yield "model", FFNS, c["model"]["ffn"]
+  yield "model", MATMULS, c["model"]["matmul"]
   yield "opt", OPTIMIZERS, c["opt"]["name"]
   yield "opt", SCHEDULES, c["opt"]["schedule"]
   yield "opt", AVERAGES, c["opt"]["average"]
@@ -249,6 +274,8 @@ def resolve(
   _spread(
     values, defaults, "data.source", "mixture", lambda word: ((word, 1.0, 0.0),)
   )
+  if values["model"]["compute_dtype"] == "auto":
+    values["model"]["compute_dtype"] = best_dtype()
 
   given = {name: values[name].get("opts", {}) for name in NAMESPACES}
   chosen: dict[str, dict[str, Any]] = {name: {} for name in NAMESPACES}

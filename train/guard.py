@@ -35,7 +35,7 @@ class StopSignal:
 
 
 class Diverged(Exception):
-  """The loss is no longer finite; the message says what was kept, where."""
+  """Loss or gradient is no longer finite; the message says what was kept."""
 
 
 class LossWatch:
@@ -48,6 +48,7 @@ class LossWatch:
       checkpoint (as hard links, where the file system has them).
     spike: nats above the running mean that count as a jump.
     good_checkpoint: gives the last saved step, once it is on disk.
+    min_loss_scale: the least that is tried in float16.
   """
 
   def __init__(
@@ -55,10 +56,12 @@ class LossWatch:
     workdir: pathlib.Path,
     spike: float,
     good_checkpoint: Callable[[], int | None],
+    min_loss_scale: float = 1.0,
   ):
     self._workdir = workdir
     self._spike = spike
     self._good_checkpoint = good_checkpoint
+    self._min_loss_scale = min_loss_scale
     self.mean = math.nan
     self._seen = 0
 
@@ -68,13 +71,29 @@ class LossWatch:
     loss: float,
     grad_norm: float,
     batch: Mapping[str, np.ndarray],
+    loss_scale: float | None = None,
   ) -> str | None:
-    """Returns a warning after a jump; raises Diverged at a NaN or infinity."""
-    if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+    """Returns a warning after a jump; raises Diverged at a NaN or infinity.
+
+    Args:
+      loss_scale: of float16, which may give an infinite gradient: the update
+        was skipped then, and only a scale that is used up ends the run.
+    """
+    finite = math.isfinite(grad_norm)
+    if not math.isfinite(loss) or (loss_scale is None and not finite):
       kept = self._keep(step, batch)
       raise Diverged(
         f"step {step}: the loss is {loss} and the gradient norm {grad_norm};"
         f" {kept}. Lower opt.lr or opt.clip_norm, or look at the batch"
+      )
+    if loss_scale and not finite and loss_scale / 2 < self._min_loss_scale:
+      kept = self._keep(step, batch)
+      raise Diverged(
+        f"step {step}: the float16 gradient overflows at every loss scale down"
+        f" to opt.loss_scale_min={self._min_loss_scale:g}; {kept}. Lower"
+        " opt.lr, or go on from the weights in another --workdir, with"
+        f" --config.init_from={self._workdir} and"
+        " --config.model.compute_dtype=float32 or bfloat16"
       )
     warning = None
     if self._seen >= 20 and loss > self.mean + self._spike:

@@ -1,90 +1,153 @@
-"""What a run leaves to read: metrics.jsonl, TensorBoard events, loss.png."""
+"""What a run writes as it goes: lines of JSON, TensorBoard and W&B."""
 
 import json
+import math
 import pathlib
-from collections.abc import Mapping
-from typing import Any
-
-from tensorboardX import SummaryWriter
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 
-class Logs:
-  """Writes metrics of a run; lines after a restored step are dropped."""
+@runtime_checkable
+class Sink(Protocol):
+  """Takes the numbers of an update; opened at the step that a run goes on."""
 
-  def __init__(self, workdir: pathlib.Path, step: int):
-    self._file = workdir / "metrics.jsonl"
-    kept = [line for line in read_metrics(workdir) if line["step"] <= step]
-    text = "".join(json.dumps(line) + "\n" for line in kept)
-    # Whole or not at all: a kill here must not cost the history.
-    partial = self._file.with_suffix(".tmp")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(self._file)
-    self._stream = self._file.open("a", encoding="utf-8")
-    self._events = SummaryWriter(
-      str(workdir / "tensorboard"), purge_step=step + 1
-    )
-
-  def write(self, step: int, metrics: Mapping[str, Any]) -> None:
-    """Appends one line; floats also go to TensorBoard."""
-    self._stream.write(json.dumps({"step": step, **metrics}) + "\n")
-    self._stream.flush()
-    for name, value in metrics.items():
-      if isinstance(value, int | float):
-        self._events.add_scalar(name, value, step)
+  def write(self, step: int, metrics: Mapping[str, Any]) -> None: ...
 
   def flush(self) -> None:
-    """Writes TensorBoard's buffer out, so that a kill cannot lose it."""
-    self._events.flush()
+    """Writes out what is in memory, so that a kill cannot lose it."""
+
+  def close(self) -> None: ...
+
+
+class JsonLines:
+  """A file of one JSON object a line; those after `step` are dropped.
+
+  What is not finite, such as the gradient norm of a skipped update, becomes
+  null: JSON has no word for it.
+  """
+
+  def __init__(self, file: pathlib.Path, step: int):
+    kept = [line for line in read_lines(file) if line["step"] <= step]
+    text = "".join(json.dumps(line) + "\n" for line in kept)
+    # Whole or not at all: a kill here must not cost the history.
+    partial = file.with_suffix(".tmp")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(file)
+    self._stream = file.open("a", encoding="utf-8")
+
+  def write(self, step: int, metrics: Mapping[str, Any]) -> None:
+    line = {"step": step, **_finite(metrics)}
+    self._stream.write(json.dumps(line) + "\n")
+    self.flush()
+
+  def flush(self) -> None:
+    self._stream.flush()
 
   def close(self) -> None:
     self._stream.close()
+
+
+class TensorBoard:
+  """Event files; numbers alone, and nested names with slashes."""
+
+  def __init__(self, folder: pathlib.Path, step: int):
+    from tensorboardX import SummaryWriter
+
+    self._events = SummaryWriter(str(folder), purge_step=step + 1)
+
+  def write(self, step: int, metrics: Mapping[str, Any]) -> None:
+    for name, value in numbers(metrics):
+      self._events.add_scalar(name, value, step)
+
+  def flush(self) -> None:
+    self._events.flush()
+
+  def close(self) -> None:
     self._events.close()
+
+
+class Logs:
+  """All that a run logs to.
+
+  Args:
+    step: that the run goes on from; later lines are dropped.
+    more: sinks besides metrics.jsonl and TensorBoard.
+  """
+
+  def __init__(
+    self, workdir: pathlib.Path, step: int, more: Sequence[Sink] = ()
+  ):
+    self._lines = JsonLines(workdir / "metrics.jsonl", step)
+    self._events: list[Sink] = [TensorBoard(workdir / "tensorboard", step)]
+    self._events += more
+    self._detail_file = workdir / "detail.jsonl"
+    self._detail = None
+    if self._detail_file.exists():
+      self._detail = JsonLines(self._detail_file, step)
+
+  def write(self, step: int, metrics: Mapping[str, Any]) -> None:
+    """Appends one line to metrics.jsonl, and its numbers to the rest."""
+    for sink in (self._lines, *self._events):
+      sink.write(step, metrics)
+
+  def write_detail(self, step: int, detail: Mapping[str, Any]) -> None:
+    """The same with detail.jsonl, under names of their own."""
+    if self._detail is None:
+      self._detail = JsonLines(self._detail_file, step)
+    self._detail.write(step, detail)
+    for sink in self._events:
+      sink.write(step, {"detail": detail})
+
+  def flush(self) -> None:
+    for sink in self._sinks():
+      sink.flush()
+
+  def close(self) -> None:
+    for sink in self._sinks():
+      sink.close()
+
+  def _sinks(self) -> list[Sink]:
+    detail = [self._detail] if self._detail else []
+    return [self._lines, *self._events, *detail]
+
+
+def numbers(
+  metrics: Mapping[str, Any], prefix: str = ""
+) -> list[tuple[str, float | int]]:
+  """The numbers of nested metrics, with their names joined by slashes."""
+  found = []
+  for name, value in metrics.items():
+    if isinstance(value, Mapping):
+      found += numbers(value, f"{prefix}{name}/")
+    elif isinstance(value, int | float):
+      found.append((prefix + name, value))
+  return found
+
+
+def _finite(value: Any) -> Any:
+  if isinstance(value, Mapping):
+    return {k: _finite(v) for k, v in value.items()}
+  return (
+    None if isinstance(value, float) and not math.isfinite(value) else value
+  )
 
 
 def read_metrics(workdir: pathlib.Path) -> list[dict[str, Any]]:
   """The lines of metrics.jsonl; a last one that a kill cut off is left out."""
-  file = workdir / "metrics.jsonl"
+  return read_lines(workdir / "metrics.jsonl")
+
+
+def read_lines(file: pathlib.Path) -> list[dict[str, Any]]:
+  """The JSON objects of a file, up to the first line that is none."""
   if not file.is_file():
     return []
   lines = []
-  for line in file.read_text(encoding="utf-8").splitlines():
+  for text in file.read_text(encoding="utf-8", errors="replace").splitlines():
     try:
-      lines.append(json.loads(line))
+      line = json.loads(text)
     except json.JSONDecodeError:
       break
+    if not isinstance(line, dict):
+      break
+    lines.append(line)
   return lines
-
-
-def plot_loss(
-  workdir: pathlib.Path, title: str, references: Mapping[str, float]
-) -> None:
-  """Draws loss.png: training loss, and held-out bits per byte.
-
-  Args:
-    references: name -> bits per byte, as level lines.
-  """
-  import matplotlib
-
-  matplotlib.use("Agg")
-  import matplotlib.pyplot as plt
-
-  lines = read_metrics(workdir)
-  train = [(x["step"], x["loss"]) for x in lines if "loss" in x]
-  key = "heldout/bits_per_byte"
-  heldout = [(x["step"], x[key]) for x in lines if key in x]
-  figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4))
-  left.plot(*zip(*train, strict=True), color="C0", linewidth=1)
-  left.set(xlabel="step", ylabel="training loss (nats per token)")
-  if heldout:
-    right.plot(*zip(*heldout, strict=True), "o-", color="C1", label="model")
-  for i, (name, value) in enumerate(references.items()):
-    style = {"color": f"C{i + 2}", "linestyle": "--", "linewidth": 1}
-    right.axhline(value, label=name, **style)
-  right.set(xlabel="step", ylabel="held-out bits per byte")
-  right.legend(frameon=False)
-  for axes in (left, right):
-    axes.spines[["top", "right"]].set_visible(False)
-  figure.suptitle(title, fontsize=10)
-  figure.tight_layout()
-  figure.savefig(workdir / "loss.png", dpi=150)
-  plt.close(figure)

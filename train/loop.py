@@ -7,7 +7,6 @@ import pathlib
 import time
 import zlib
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 from rich.console import Console
@@ -19,16 +18,22 @@ from ..infer.sampling import Sampling, generate
 from .accounting import accounts
 from .checkpoint import Checkpoints, check_space
 from .config import Config
+from .detail import Detail, by_layer, make_detail_step
 from .evaluate import HostBatch, evaluate, to_device
+from .events import Events, now
+from .figures import plot_detail, plot_loss
 from .guard import LossWatch, StopSignal
-from .logs import Logs, plot_loss, read_metrics
+from .logs import Logs, read_metrics
+from .meter import Meter, is_ready
+from .noise import NoiseScale
 from .optimizers import eval_params
-from .peak import machine_peak
 from .report import Bar, make_console, plan_table
 from .setup import Setup, fit_vocab, make_setup, provisional_setup
 from .state import TrainState
 from .step import Metrics, batch_shardings, make_eval_step, make_train_step
+from .trace import NOTHING, Profile
 from .warm_start import warm_start
+from .weights_and_biases import WandB, find_wandb
 from .workdir import claim, default_workdir, keep_tokenizer
 
 
@@ -49,41 +54,6 @@ def plan(config: Config, name: str, console: Console) -> Setup:
   return setup
 
 
-def is_ready(array: Any) -> bool:
-  """Whether the device has computed it."""
-  return array.is_ready()
-
-
-class Meter:
-  """Speed, and waiting for input, since the last line of the log."""
-
-  def __init__(self, setup: Setup, step: int, tokens: int):
-    config = setup.config
-    self.tokens = tokens  # trained on since the beginning of the run
-    self._rows = config.data.batch_size * config.data.seq_len
-    self._flops = accounts(setup).train_flops
-    self._peak = machine_peak(config.model.compute_dtype)
-    self.restart(step)
-
-  def restart(self, step: int) -> None:
-    self._since, self._clock = step, time.perf_counter()
-    self.waited, self.stalls = 0.0, 0
-
-  def rates(self, step: int) -> dict[str, float | int]:
-    """What is logged at `step`; slots of padding count as tokens/s."""
-    steps = step - self._since
-    speed = steps * self._rows / (time.perf_counter() - self._clock)
-    rates = {
-      "tokens": self.tokens,
-      "tokens_per_s": speed,
-      "peak_fraction": speed * self._flops / self._peak,
-      "input_wait_s": self.waited / steps,
-      "input_stalls": self.stalls,
-    }
-    self.restart(step)
-    return rates
-
-
 class Loop:
   """One run: owns the workdir, the state and the data's place."""
 
@@ -93,8 +63,11 @@ class Loop:
     workdir: pathlib.Path,
     prepared: Prepared,
     console: Console,
+    profile: Profile,
   ):
     self.console = console
+    self.profile = profile
+    self.events = Events(workdir)
     self.workdir = workdir
     self.prepared = prepared
     self.setup = setup
@@ -104,18 +77,33 @@ class Loop:
     keep_tokenizer(workdir, prepared.tokenizer)
     self.checkpoints = Checkpoints(workdir, config.checkpoint)
     self.batches = train_batches(prepared, config.data)
+    self.step = 0  # of a warning about the checkpoints
     self.state, tokens = self._first_state()
     self.step = int(self.state.step)
+    profile.check(self.step)
     self.heldout, self._evaluated = self._heldout_here()
     self._best = math.inf
     self._last_saved = max(self.checkpoints.steps(), default=None)
-    self.meter = Meter(setup, self.step, tokens)
-    self.logs = Logs(workdir, self.step)
-    self.watch = LossWatch(workdir, config.log.spike, self._good_checkpoint)
+    self.accounts = accounts(setup)
+    self.meter = Meter(config, self.accounts, self.step, tokens)
+    more = [WandB(workdir, config.log)] if config.log.wandb else []
+    for sink in more:
+      console.print(sink.where, markup=False)
+    self.logs = Logs(workdir, self.step, more)
+    self.watch = LossWatch(
+      workdir,
+      config.log.spike,
+      self._good_checkpoint,
+      config.opt.loss_scale_min,
+    )
+    self.noise = NoiseScale(read_metrics(workdir))
     self.train_step = make_train_step(self.setup)
+    self.detail_step = make_detail_step(self.setup)
     self.eval_step = make_eval_step(self.setup)
 
   def warn(self, text: str) -> None:
+    """Says it, and keeps it with the run's events."""
+    self.events.add("warning", self.step, text=text)
     self.console.print(f"warning: {text}", style="yellow", markup=False)
 
   def _first_state(self) -> tuple[TrainState, int]:
@@ -146,21 +134,15 @@ class Loop:
   def run(self, stop: StopSignal) -> Result:
     """Trains to the end, or until `stop` has received a signal."""
     config = self.config
-    pending: tuple[int, Metrics, HostBatch] | None = None
+    pending: tuple[int, Metrics, HostBatch, Detail | None] | None = None
     with Bar(self.console, config, self.step) as bar:
       while self.step < config.steps and not stop.received:
-        start = time.perf_counter()
-        batch = next(self.batches)
-        on_device = to_device(batch, self.shardings)
-        self.meter.waited += time.perf_counter() - start
-        if pending is not None:
-          # With the last update done already, the device has been waiting.
-          self.meter.stalls += is_ready(pending[1]["loss"])
-        self.state, metrics = self.train_step(self.state, on_device)
-        self.step += 1
+        with self.profile.update(self.step + 1):
+          metrics, batch, detail = self._update(pending and pending[1])
+        self.profile.after(self.step, metrics)
         if pending is not None:
           self._read(*pending, bar)
-        pending = (self.step, metrics, batch)
+        pending = (self.step, metrics, batch, detail)
         due = [self._due(config.eval.every), self._due(config.checkpoint.every)]
         if any(due):
           # Nothing unchecked is evaluated or saved.
@@ -180,20 +162,48 @@ class Loop:
     self.save()
     return Result(self.workdir, self.step, self.heldout)
 
+  def _update(
+    self, before: Metrics | None
+  ) -> tuple[Metrics, HostBatch, Detail | None]:
+    """Sends the next update to the device, on which `before` may still run."""
+    start = time.perf_counter()
+    batch = next(self.batches)
+    on_device = to_device(batch, self.shardings)
+    self.meter.waited += time.perf_counter() - start
+    if before is not None:
+      # With the last update done already, the device has been waiting.
+      self.meter.stalls += is_ready(before["loss"])
+    detail, every = None, self.config.log.detail
+    if every and (self.step + 1) % every == 0:
+      detail = self.detail_step(self.state, on_device)
+    self.state, metrics = self.train_step(self.state, on_device)
+    self.step += 1
+    return metrics, batch, detail
+
   def _read(
-    self, step: int, on_device: Metrics, batch: HostBatch, bar: Bar
+    self,
+    step: int,
+    on_device: Metrics,
+    batch: HostBatch,
+    detail: Detail | None,
+    bar: Bar,
   ) -> None:
     """Waits for an update's metrics, checks them and passes them on."""
     metrics = {name: float(value) for name, value in on_device.items()}
     loss, norm = metrics["loss"], metrics["grad_norm"]
-    if warning := self.watch.check(step, loss, norm, batch):
+    scale = metrics.get("loss_scale")
+    if warning := self.watch.check(step, loss, norm, batch, scale):
       self.warn(warning)
+    if self.config.log.noise_scale:
+      self.noise.update(metrics)
+    if detail is not None:
+      self.logs.write_detail(step, by_layer(self.config.model, detail))
     self.meter.tokens += int(metrics["weight"])
     if step % self.config.log.every and step != self.config.steps:
       return
     metrics |= self.meter.rates(step)
     rows = f"{zlib.crc32(batch['row'].tobytes()):08x}"
-    self.logs.write(step, {**metrics, "batch": rows})
+    self.logs.write(step, {**metrics, "batch": rows, "time": now()})
     bar.update(
       step, self.watch.mean, metrics["tokens_per_s"], metrics["peak_fraction"]
     )
@@ -240,6 +250,7 @@ class Loop:
     return self._last_saved
 
   def close(self) -> None:
+    self.profile.close()
     self.checkpoints.wait()
     self.checkpoints.close()
     self.logs.close()
@@ -252,6 +263,7 @@ class Loop:
       "xz -9": self.prepared.xz_bits_per_byte,
     }
     plot_loss(self.workdir, self.workdir.name, references)
+    plot_detail(self.workdir, self.workdir.name)
     out = self.console
     out.print()
     out.print(f"held-out bits per byte ({self.prepared.heldout_bytes:,} bytes)")
@@ -289,16 +301,18 @@ def train(
   workdir: str | pathlib.Path | None = None,
   *,
   name: str = "run",
+  profile: tuple[int, int] = NOTHING,
 ) -> Result:
   """Trains, or goes on where the workdir's run stopped.
 
   Args:
     workdir: default `runs/<name>-<hash>`.
     name: of the config.
+    profile: first and last update to trace into WORKDIR/profile.
 
   Raises:
     UserError: before any array is made, where the config can't work.
-    Diverged: the loss is not finite.
+    Diverged: loss or gradient is not finite.
   """
   console = make_console()
   if workdir is None:
@@ -309,6 +323,9 @@ def train(
       f"jax runs {jax.process_count()} processes; ablax train is for one host"
       " with any number of devices so far"
     )
+  traced = Profile(workdir / "profile", profile)
+  if config.log.wandb:
+    find_wandb(config.log.wandb)
   provisional_setup(config)
   prepared = prepare(config.data, progress=config.log.progress)
   prepared.check_epochs(config.steps * config.data.batch_size)
@@ -320,10 +337,22 @@ def train(
   }
   setup = make_setup(fitted)
   claim(workdir, config, facts, console.print)
-  loop = Loop(setup, workdir, prepared, console)
-  with StopSignal() as stop, contextlib.closing(loop):
-    console.print(plan_table(setup, accounts(setup), name))
+  loop = Loop(setup, workdir, prepared, console, traced)
+  facts = {
+    "steps": config.steps,
+    "parameters": loop.accounts.params,
+    "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+  }
+  told = loop.events.told(lambda: loop.step, **facts)
+  with StopSignal() as stop, contextlib.closing(loop), told:
+    console.print(plan_table(setup, loop.accounts, name))
     result = loop.run(stop)
+    if result.stopped:
+      loop.events.add("stopped", loop.step, text=result.stopped)
+    else:
+      loop.events.add("finished", loop.step)
+  if how_to_look := traced.how_to_look():
+    console.print(how_to_look, markup=False)
   if result.stopped:
     console.print(
       f"{result.stopped}: saved step {result.step} in {workdir}; run the same"

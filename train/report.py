@@ -18,7 +18,7 @@ from .config import Config
 from .setup import Setup
 
 
-def _count(n: float | int) -> str:
+def count(n: float | int) -> str:
   for unit in ("", "k", "M", "G", "T", "P"):
     if n < 1000 or unit == "P":
       return f"{n:,.0f}" if not unit else f"{n:.2f} {unit}"
@@ -26,7 +26,7 @@ def _count(n: float | int) -> str:
   raise AssertionError
 
 
-def _size(n: float | int) -> str:
+def size(n: float | int) -> str:
   for unit in ("B", "kB", "MB", "GB", "TB"):
     if n < 1000 or unit == "TB":
       return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
@@ -49,18 +49,18 @@ def plan_table(setup: Setup, accounts: Accounts, title: str) -> Table:
   def row(name, value, note=""):
     table.add_row(name, value, note)
 
-  embedding = f"{_count(a.embedding_params)} of them in embedding tables"
-  row("parameters", _count(a.params), embedding)
+  embedding = f"{count(a.embedding_params)} of them in embedding tables"
+  row("parameters", count(a.params), embedding)
   row(
     "FLOPs per token",
-    _count(a.train_flops),
-    f"3 x {_count(a.forward_flops)} forward; matmuls, full attention",
+    count(a.train_flops),
+    f"3 x {count(a.forward_flops)} forward; matmuls, full attention",
   )
-  row("parameter memory", _size(a.param_bytes), config.model.param_dtype)
-  row("optimizer memory", _size(a.opt_bytes), config.opt.name)
+  row("parameter memory", size(a.param_bytes), config.model.param_dtype)
+  row("optimizer memory", size(a.opt_bytes), config.opt.name)
   row(
     "activation memory",
-    _size(a.activation_bytes),
+    size(a.activation_bytes),
     f"kept for the backward pass of {rows} x {config.data.seq_len} tokens,"
     f" remat {config.model.remat}",
   )
@@ -68,14 +68,14 @@ def plan_table(setup: Setup, accounts: Accounts, title: str) -> Table:
     row("decode-state memory", "none", "the model can't generate text")
   else:
     note = f"one sequence of {config.model.max_len} tokens"
-    row("decode-state memory", _size(a.decode_state_bytes), note)
+    row("decode-state memory", size(a.decode_state_bytes), note)
   row(
     "training tokens",
-    _count(tokens * config.steps),
+    count(tokens * config.steps),
     f"{config.steps} updates of {config.data.batch_size} x"
     f" {config.data.seq_len}",
   )
-  row("training FLOPs", _count(a.train_flops * tokens * config.steps))
+  row("training FLOPs", count(a.train_flops * tokens * config.steps))
   row("devices", str(mesh.size), split or mesh.devices.flat[0].platform)
   return table
 
@@ -114,7 +114,7 @@ class Bar:
     self, step: int, loss: float, tokens_per_s: float, peak_fraction: float
   ) -> None:
     text = (
-      f"loss {loss:.3f}  {_count(tokens_per_s)} tokens/s"
+      f"loss {loss:.3f}  {count(tokens_per_s)} tokens/s"
       f"  {peak_fraction:.0%} of matmul peak"
     )
     if self._bar:

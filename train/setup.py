@@ -16,6 +16,7 @@ from ..models.param import Params, path_of
 from ..parallel.mesh import make_mesh
 from ..parallel.rules import Layout
 from .config import Config
+from .loss_scale import initial_state
 from .objectives import OBJECTIVES, can_draw
 from .optimizers import make_optimizer, wants_sampled_grads
 from .placement import place_opt_state
@@ -54,7 +55,8 @@ class Setup:
     opt_state = jax.eval_shape(optimizer.init, _structs(specs, jnp.float32))
     opt_places = place_opt_state(opt_state, specs, layout)
     rep = layout.replicated()
-    shardings = TrainState(rep, places, opt_places, rep)
+    scale_places = dict.fromkeys(first_loss_scale(config), rep)
+    shardings = TrainState(rep, places, opt_places, rep, scale_places)
     return cls(config, layout, specs, optimizer, schedule, shardings)
 
   def init(self) -> TrainState:
@@ -62,11 +64,16 @@ class Setup:
     key = jax.random.key(self.config.seed)
     init_key, train_key = jax.random.split(key)
     params = lm.init(self.config.model, init_key, self.shardings.params)
-    step, rng = jax.device_put(
-      (jnp.zeros((), jnp.int32), jax.random.key_data(train_key)),
+    step, rng, loss_scale = jax.device_put(
+      (
+        jnp.zeros((), jnp.int32),
+        jax.random.key_data(train_key),
+        first_loss_scale(self.config),
+      ),
       self.layout.replicated(),
     )
-    return TrainState(step, params, self.init_opt_state(params), rng)
+    opt_state = self.init_opt_state(params)
+    return TrainState(step, params, opt_state, rng, loss_scale)
 
   def init_opt_state(self, params: Params) -> Any:
     """The optimizer's state before the first update: fp32 always."""
@@ -83,6 +90,7 @@ class Setup:
       _structs(self.specs),
       jax.eval_shape(self.optimizer.init, _structs(self.specs, jnp.float32)),
       jax.ShapeDtypeStruct((2,), jnp.uint32),
+      jax.eval_shape(lambda: first_loss_scale(self.config)),
     )
     return jax.tree.map(
       lambda a, sharding: jax.ShapeDtypeStruct(
@@ -91,6 +99,11 @@ class Setup:
       state,
       self.shardings,
     )
+
+
+def first_loss_scale(config: Config) -> dict[str, Any]:
+  """The loss scale before the first update; empty but for float16."""
+  return initial_state(config.model.compute_dtype, config.opt.loss_scale)
 
 
 def _structs(specs: Any, dtype: Any = None) -> Any:

@@ -14,7 +14,7 @@ from ..models.param import Params
 
 @functools.partial(
   jax.tree_util.register_dataclass,
-  data_fields=("step", "params", "opt_state", "rng"),
+  data_fields=("step", "params", "opt_state", "rng", "loss_scale"),
   meta_fields=(),
 )
 @dataclasses.dataclass(frozen=True)
@@ -24,12 +24,14 @@ class TrainState:
   Attributes:
     step: updates done.
     rng: key data; the key of an update is this one folded with its step.
+    loss_scale: of float16, see train/loss_scale.py; otherwise empty.
   """
 
   step: Any  # int32 []
   params: Params
   opt_state: Any
   rng: Any  # uint32 [2]
+  loss_scale: Any  # dict; Orbax puts leaves of its own for an empty one
 
 
 def in_float32(params: Params) -> Params:

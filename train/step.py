@@ -13,6 +13,8 @@ from ..models import lm
 from ..models.param import Params
 from ..parallel.rules import Layout, constrain, use
 from .config import Config
+from .loss_scale import next_state, per_term
+from .noise import estimates
 from .objectives import OBJECTIVES, Batch, Drawable, Loss, Objective
 from .optimizers import eval_params
 from .setup import Setup
@@ -62,18 +64,41 @@ def loss_and_grads(
   batch: Batch,
   key: Array,
   accum_steps: int = 1,
+  *,
+  loss_scale: Array | None = None,
+  noise: bool = False,
 ) -> tuple[Loss, Params]:
   """The batch's summed loss, and the gradient of sum / weight, in fp32.
 
   Microbatches add up sums and weights, and one division ends it: unequal
   token counts weigh as in one big batch.
+
+  Args:
+    loss_scale: multiplies the loss in the backward pass alone.
+    noise: also sum up, as metrics, what `noise.estimates` asks for.
   """
+  factor = None
+  if loss_scale is not None:
+    size = max(a.size for a in jax.tree.leaves(batch))
+    factor = per_term(loss_scale, size // accum_steps)
 
   def loss_fn(params, batch):
     loss = objective(apply, params, batch, key)
-    return loss.sum, loss
+    return loss.sum if factor is None else loss.sum * factor, loss
 
-  grad_fn = jax.grad(loss_fn, has_aux=True)
+  def grad_fn(params, batch):
+    grads, loss = jax.grad(loss_fn, has_aux=True)(params, batch)
+    if noise:
+      norm = optax.tree.norm(in_float32(grads))
+      if factor is not None:
+        norm /= factor
+      sums = {
+        "noise/squares": norm**2 / jnp.maximum(loss.weight, 1e-8),
+        "noise/n": (loss.weight > 0).astype(jnp.float32),
+      }
+      loss = loss._replace(metrics={**loss.metrics, **sums})
+    return grads, loss
+
   if accum_steps == 1:
     grads, loss = grad_fn(params, batch)
   else:
@@ -95,6 +120,8 @@ def loss_and_grads(
     (grads, loss), _ = jax.lax.scan(add, zero, pieces)
   # A batch of padding alone has weight 0, and no gradient.
   scale = 1 / jnp.maximum(loss.weight, 1e-8)
+  if factor is not None:
+    scale /= factor
   return loss, jax.tree.map(lambda g: g.astype(jnp.float32) * scale, grads)
 
 
@@ -104,49 +131,91 @@ def _means(loss: Loss) -> Metrics:
   return {"loss": loss.sum / weight, **means, "weight": loss.weight}
 
 
-def make_train_step(
+def make_update(
   setup: Setup,
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-  """Returns the jitted update; the state's buffers are donated."""
-  config, layout = setup.config, setup.layout
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics, Params]]:
+  """Returns the update as a pure function: new state, metrics, gradient."""
+  config = setup.config
   objective = make_objective(config)
   apply = functools.partial(lm.apply, config.model)
+  noise = config.log.noise_scale
 
-  def train_step(state: TrainState, batch: Batch):
-    with use(layout):
-      key = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
-      key, draw_key = jax.random.split(key)
-      accum_steps = config.opt.accum_steps
-      loss, grads = loss_and_grads(
-        objective, apply, state.params, batch, key, accum_steps
-      )
+  def update(state: TrainState, batch: Batch):
+    key = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
+    key, draw_key = jax.random.split(key)
+    scale = state.loss_scale.get("scale")
+    accum_steps = config.opt.accum_steps
+    loss, raw_grads = loss_and_grads(
+      objective,
+      apply,
+      state.params,
+      batch,
+      key,
+      accum_steps,
+      loss_scale=scale,
+      noise=noise,
+    )
 
-      def sampled_grads():
-        assert isinstance(objective, Drawable), "refused by Setup"
-        loss, grads = loss_and_grads(
-          objective.drawn, apply, state.params, batch, draw_key, accum_steps
-        )
-        return grads, loss.weight
+    def sampled_grads():
+      assert isinstance(objective, Drawable), "refused by Setup"
+      drawn, grads = loss_and_grads(
+        objective.drawn,
+        apply,
+        state.params,
+        batch,
+        draw_key,
+        accum_steps,
+        loss_scale=scale,
+      )
+      return grads, drawn.weight
 
-      norm = optax.tree.norm(grads)
-      if config.opt.clip_norm:
-        clip = jnp.minimum(1.0, config.opt.clip_norm / (norm + 1e-9))
-        grads = jax.tree.map(lambda g: g * clip, grads)
-      updates, opt_state = setup.optimizer.update(
-        grads,
-        state.opt_state,
-        in_float32(state.params),
-        count=state.step,
-        sampled_grads=sampled_grads,
-      )
-      params = jax.tree.map(
-        lambda p, u: (p + u).astype(p.dtype), state.params, updates
-      )
+    grads, norm = raw_grads, optax.tree.norm(raw_grads)
+    if config.opt.clip_norm:
+      clip = jnp.minimum(1.0, config.opt.clip_norm / (norm + 1e-9))
+      grads = jax.tree.map(lambda g: g * clip, grads)
+    updates, opt_state = setup.optimizer.update(
+      grads,
+      state.opt_state,
+      in_float32(state.params),
+      count=state.step,
+      sampled_grads=sampled_grads,
+    )
+    params = jax.tree.map(
+      lambda p, u: (p + u).astype(p.dtype), state.params, updates
+    )
     metrics = _means(loss) | {
       "grad_norm": norm,
       "lr": jnp.asarray(setup.schedule(state.step), jnp.float32),
     }
-    state = TrainState(state.step + 1, params, opt_state, state.rng)
+    if noise:
+      mean_square = metrics.pop("noise/squares")
+      n = metrics.pop("noise/n") * loss.weight
+      metrics |= estimates(mean_square, n, norm**2, loss.weight)
+    loss_scale = state.loss_scale
+    if scale is not None:
+      finite = jnp.isfinite(norm)
+      params, opt_state = jax.tree.map(
+        lambda new, old: jnp.where(finite, new, old),
+        (params, opt_state),
+        (state.params, state.opt_state),
+      )
+      loss_scale = next_state(loss_scale, finite, config.opt.loss_scale_growth)
+      metrics |= {"loss_scale": scale, "skipped": loss_scale["skipped"]}
+    new = TrainState(state.step + 1, params, opt_state, state.rng, loss_scale)
+    return new, metrics, raw_grads
+
+  return update
+
+
+def make_train_step(
+  setup: Setup,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+  """Returns the jitted update; the state's buffers are donated."""
+  layout, update = setup.layout, make_update(setup)
+
+  def train_step(state: TrainState, batch: Batch):
+    with use(layout):
+      state, metrics, _ = update(state, batch)
     return state, metrics
 
   return jax.jit(

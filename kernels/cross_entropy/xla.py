@@ -2,7 +2,8 @@
 
 The loss is a sum with a scalar cotangent, so each chunk's gradient is made in
 the forward pass, while its logits are at hand, and only scaled in the
-backward one: no logits are kept or computed twice.
+backward one: no logits are kept or computed twice. In float16 the gradient is
+kept in a unit of its own, since a loss scale only comes with the cotangent.
 """
 
 import functools
@@ -122,18 +123,34 @@ def _loss(x, w, targets, weights, options):
   return loss, sums
 
 
+def _unit(weights: Array) -> Array:
+  """A power of two by which gradients are divided while they are float16.
+
+  The loss is linear in the weights: divided by this, the largest one is in
+  [256, 512], a logit's gradient at most that, and a probability of 1e-9 still
+  a float16. A loss scale comes too late for them, with the cotangent.
+  """
+  largest = jnp.max(jnp.abs(weights))
+  _, exponent = jnp.frexp(jnp.where(largest > 0, largest, 1.0))
+  return jnp.ldexp(1.0, exponent - 9)
+
+
 def _forward(x, w, targets, weights, options):
+  unit = _unit(weights) if x.dtype == jnp.float16 else 1.0
   (loss, sums, dw), (dx, dweights) = _scan(
-    x, w, targets, weights, options, True
+    x, w, targets, weights / unit, options, True
   )
-  return (loss, sums), (dx, dw.astype(w.dtype), dweights)
+  out = jax.tree.map(lambda a: a * unit, (loss, sums))
+  return out, (dx, dw.astype(w.dtype), dweights, unit)
 
 
 def _backward(options, residuals, cotangents):
   del options
-  dx, dw, dweights = residuals
+  dx, dw, dweights, unit = residuals
   g = cotangents[0]
-  return g.astype(dx.dtype) * dx, g.astype(dw.dtype) * dw, None, g * dweights
+  # fp32: a loss scale of 65536 is more than a float16 can be.
+  dx = ((g * unit) * dx.astype(jnp.float32)).astype(dx.dtype)
+  return dx, (g * unit).astype(dw.dtype) * dw, None, g * dweights
 
 
 _loss.defvjp(_forward, _backward)

@@ -95,7 +95,7 @@ def compare(dtype, chunk, options, tolerance):
   args = case(dtype)
   # The oracle in fp32 on the same numbers, whatever the precision of x.
   exact = (args[0].astype(jnp.float32), *args[1:])
-  if dtype == jnp.bfloat16:  # the op casts w to the precision of x
+  if dtype != jnp.float32:  # the op casts w to the precision of x
     w = args[1].astype(dtype).astype(jnp.float32)
     exact = (exact[0], w, *exact[2:])
   want = value_and_grad(reference, 0, options)(*exact)
@@ -120,6 +120,35 @@ def test_chunks_of_any_size_equal_the_reference(chunk, options):
 def test_bfloat16_equals_the_reference_to_its_rounding(options):
   # Each gradient is rounded to 8 bits twice, as is the logits' cotangent.
   compare(jnp.bfloat16, 5, options, 1.5e-2)
+
+
+@pytest.mark.parametrize("options", OPTIONS[::4])
+def test_float16_equals_the_reference_to_its_rounding(options):
+  # As bfloat16, with 11 bits instead of 8.
+  compare(jnp.float16, 5, options, 2e-3)
+
+
+@pytest.mark.parametrize("weight", [1e-7, 1.0, 1e4])
+@pytest.mark.parametrize("scale", [2.0**-10, 1.0, 2.0**16])
+def test_float16_gradients_hold_at_any_weight_and_scale(weight, scale):
+  """Only what no float16 can be is lost: never on the way."""
+  x, w, targets, weights = case(jnp.float16)
+
+  def loss(x, weights):
+    value, _ = xla.linear_cross_entropy(x, w, targets, weights, chunk=5)
+    return value * scale
+
+  grad = jax.jit(jax.grad(loss))
+  got = np.asarray(grad(x, weight * weights), np.float64)
+  plain = jax.jit(jax.grad(loss))(x.astype(jnp.float32), weights)
+  want = weight * np.asarray(plain, np.float64)
+  limits = jnp.finfo(jnp.float16)
+  fits = np.abs(want) < float(limits.max)
+  assert np.isinf(got[~fits]).all()
+  # 2^-11 a rounding, and the smallest steps of a float16 near zero.
+  step = float(limits.smallest_subnormal)
+  bound = 2e-3 * np.abs(want[fits]).max() + step
+  assert np.abs(got[fits] - want[fits]).max() <= bound
 
 
 @pytest.mark.parametrize("module", [reference, xla])

@@ -398,7 +398,7 @@ def test_every_parameter_has_its_axes_in_every_rules_table(model_config, rules):
     ({"residual": "prr"}, "residual='prr' is not one of.*did you mean 'pre'"),
     ({"norm": "rmsnorm"}, "did you mean 'rms_norm'"),
     ({"remat": "some"}, "remat='some' is not one of none"),
-    ({"compute_dtype": "float16"}, "compute_dtype='float16' is not one of"),
+    ({"compute_dtype": "float8"}, "compute_dtype='float8' is not one of"),
     ({"implementation": "palas"}, "did you mean 'pallas'"),
     ({"mixer": "atention"}, "did you mean 'attention'"),
     ({"position": "ropee"}, "did you mean 'rope'"),

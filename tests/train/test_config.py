@@ -480,6 +480,7 @@ WORDS = {
   "model.residual": "post",
   "model.param_dtype": "bfloat16",
   "model.compute_dtype": "bfloat16",
+  "model.matmul": "fp8",
   "model.remat": "full",
   "model.implementation": "reference",
   "model.dropout": 0.1,

@@ -73,9 +73,12 @@ def train(config, steps=3, devices=None):
   return start, losses, jax.device_get(state), setup
 
 
+DROPS = {"model__dropout": 0.1, "model__stochastic_depth": 0.3}
+
+
 @pytest.fixture(scope="module")
 def alone(small):
-  return train(small(model__vocab_size=64, model__dropout=0.1))
+  return train(small(model__vocab_size=64, **DROPS))
 
 
 @pytest.mark.parametrize(
@@ -91,7 +94,7 @@ def alone(small):
 )
 def test_every_mesh_trains_as_one_device_does(config, alone, mesh):
   changes = {f"mesh__{axis}": n for axis, n in mesh.items()}
-  start, losses, state, setup = train(config(model__dropout=0.1, **changes))
+  start, losses, state, setup = train(config(**DROPS, **changes))
   assert start == alone[0], "initial weights differ in bits"
   np.testing.assert_allclose(losses, alone[1], rtol=ROUNDING)
   # Adam divides by the root of the second moment: where a gradient is near 0
@@ -112,8 +115,8 @@ def test_fsdp_splits_parameters_and_optimizer_state(config):
     assert a.addressable_shards[0].data.size * 8 == a.size
 
 
-def test_dropout_does_not_depend_on_the_number_of_microbatches(config):
-  c = config(model__dropout=0.3)
+def test_what_is_dropped_does_not_depend_on_the_number_of_microbatches(config):
+  c = config(model__dropout=0.3, model__stochastic_depth=0.5)
   setup = make_setup(c, jax.devices()[:1])
   params = setup.init().params
   host = jax.tree.map(jnp.asarray, batch(c))
@@ -216,7 +219,8 @@ def test_the_state_is_donated(config):
 def test_evaluation_draws_no_dropout(config):
   losses = []
   for rate in (0.0, 0.5):
-    setup = make_setup(config(model__dropout=rate), jax.devices()[:1])
+    drops = config(model__dropout=rate, model__stochastic_depth=rate)
+    setup = make_setup(drops, jax.devices()[:1])
     place = batch_shardings(setup.layout)
     loss = make_eval_step(setup)(
       setup.init(), to_device(batch(setup.config), place)

@@ -21,6 +21,7 @@ from ...errors import UserError
 from ...models.param import Params
 from ...registry import Opts, Registry
 from ..averages import AVERAGES
+from ..loss_scale import check_loss_scale
 from .rules import Rules, check_rules, layer_factors, match_rules
 
 OPTIMIZERS = Registry(
@@ -54,6 +55,9 @@ class OptConfig:
   weight_decay: float
   clip_norm: float
   accum_steps: int
+  loss_scale: float
+  loss_scale_growth: int
+  loss_scale_min: float
   lr_rules: Rules
   decay_rules: Rules
   layer_decay: float
@@ -70,6 +74,9 @@ class OptConfig:
       raise UserError(
         f"opt.layer_decay={self.layer_decay} must be in (0, 1]; 1.0 is off"
       )
+    check_loss_scale(
+      self.loss_scale, self.loss_scale_growth, self.loss_scale_min
+    )
     for key in ("lr_rules", "decay_rules"):
       check_rules(f"opt.{key}", getattr(self, key))
     if self.average != "none" and _hook(self, "eval_params"):

@@ -40,7 +40,9 @@ def contract(name: str, config: ModelConfig, length: int = 19):
   """Yields the contract's checks for one mixer; `length` is odd on purpose."""
   entry = MIXERS[name]
   B, T, D = 3, length, config.d_model
-  config = dataclasses.replace(config, compute_dtype="float32", dropout=0.0)
+  config = dataclasses.replace(
+    config, compute_dtype="float32", matmul="default", dropout=0.0
+  )
   mixer = entry(config)
   rng = np.random.default_rng(0)
   x_BTD = jnp.asarray(rng.normal(size=(B, T, D)), jnp.float32)

@@ -142,7 +142,10 @@ def _resumed_at(workdir: pathlib.Path) -> int:
 def compare(alone: pathlib.Path, killed: pathlib.Path) -> Iterator[Check]:
   """Compares two finished runs, bit by bit."""
   a, b = load_state(alone)[1], load_state(killed)[1]
-  for what in ("params", "opt_state", "rng", "step"):
+  parts = ["params", "opt_state", "rng", "step"]
+  if a.loss_scale:
+    parts.append("loss_scale")
+  for what in parts:
     pairs = list(
       zip(
         jax.tree_util.tree_flatten_with_path(getattr(a, what))[0],
