@@ -53,8 +53,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 @functools.cache
 def registries() -> tuple[Registry, ...]:
   """Every registry, from the tokens' way in to the weights' way out."""
-  from .data.cleaning import CLEANERS
   from .data.builders import CORPORA
+  from .data.cleaning import CLEANERS
   from .data.sources import SOURCES
   from .data.tokenizers import TOKENIZERS
   from .infer.constraints import CONSTRAINTS

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from ...errors import UserError, nearest
-from . import Document, files
+from . import Document, Source, files
 
 _COLUMN = "data.opts.hf.column"
 _SAVED = ("state.json", "dataset_dict.json")  # marks of save_to_disk
@@ -51,7 +51,7 @@ class Options:
   column: str = "text"
 
 
-class HF:
+class HF(Source):
   """The documents of a split, in the order of its files, named "FILE#row"."""
 
   argument: ClassVar[str] = "folder"
@@ -78,19 +78,26 @@ class HF:
     self._split = splits[options.split]
 
   def documents(self) -> Iterator[Document]:
+    for i in range(self.n_pieces()):
+      yield from self.piece(i)
+
+  def n_pieces(self) -> int:
+    """The files; a saved table is read as one."""
+    return 1 if self._is_saved else len(self._split)
+
+  def piece(self, i: int) -> Iterator[Document]:
     if self._is_saved:
-      yield from self._rows_saved()
-      return
-    for file in map(pathlib.Path, self._split):
-      name = pathlib.Path(os.path.relpath(file, self._folder)).as_posix()
-      read = _ROWS.get(files.format_of(name))
-      if read is None:
-        raise UserError(
-          f"{file} is neither Parquet nor JSON Lines; convert it, as in:"
-          f" datasets.load_dataset({str(self._folder)!r},"
-          f" split={self._options.split!r}).to_parquet('NEW/train.parquet')"
-        )
-      yield from read(name, file, self._options.column, _COLUMN)
+      return self._rows_saved()
+    file = pathlib.Path(self._split[i])
+    name = pathlib.Path(os.path.relpath(file, self._folder)).as_posix()
+    read = _ROWS.get(files.format_of(name))
+    if read is None:
+      raise UserError(
+        f"{file} is neither Parquet nor JSON Lines; convert it, as in:"
+        f" datasets.load_dataset({str(self._folder)!r},"
+        f" split={self._options.split!r}).to_parquet('NEW/train.parquet')"
+      )
+    return read(name, file, self._options.column, _COLUMN)
 
   def _rows_saved(self) -> Iterator[Document]:
     column, table = self._options.column, self._split

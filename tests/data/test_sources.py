@@ -244,3 +244,15 @@ def test_a_jsonl_line_that_is_wrong_is_told_with_its_number(tmp_path):
 def test_an_unknown_unit_is_refused_with_the_nearest():
   with pytest.raises(UserError, match="did you mean 'line'"):
     Options(documents="lines")
+
+
+def test_pieces_in_turn_are_the_documents(tmp_path):
+  (tmp_path / "a.txt").write_text("one\ntwo\n")
+  (tmp_path / "b.jsonl").write_text('{"text": "three"}\n{"text": "four"}\n')
+  (tmp_path / "c.txt").write_text("")
+  source = Text(Options((str(tmp_path),), documents="line"))
+  assert source.n_pieces() == 2
+  pieces = [list(source.piece(i)) for i in range(source.n_pieces())]
+  assert [d for piece in pieces for d in piece] == list(source.documents())
+  whole = SOURCES["stdlib"](None)
+  assert whole.n_pieces() == 1
