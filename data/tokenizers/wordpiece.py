@@ -16,7 +16,7 @@ from .byte_level import ByteLevel, Options
 __all__ = ["Options", "WordPiece"]
 
 # Bytes; the search is quadratic in a word's length. Longer words are cut.
-_LONGEST = 100
+_LONGEST = 64
 
 
 class WordPiece(ByteLevel):

@@ -191,8 +191,8 @@ def test_wordpiece_takes_the_longest_piece_first():
     expected = []
     for whole in words(text):
       utf8 = whole.encode()
-      for start in range(0, len(utf8), 100):
-        word, known = utf8[start : start + 100], begins
+      for start in range(0, len(utf8), 64):
+        word, known = utf8[start : start + 64], begins
         while word:
           n = next(n for n in range(len(word), 0, -1) if word[:n] in known)
           expected.append(known[word[:n]])

@@ -230,6 +230,7 @@ def test_another_process_with_other_threads_trains_the_same():
     | {
       "PYTHONPATH": f"{ROOT}{os.pathsep}{here.parent}",
       "RAYON_NUM_THREADS": "1",
+      "TOKENIZERS_PARALLELISM": "false",
       "PYTHONHASHSEED": "1",
     },
     capture_output=True,
