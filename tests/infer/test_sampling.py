@@ -145,8 +145,8 @@ def test_end_of_text_ends_a_completion_while_others_go_on(run, letters):
 
 def test_a_token_that_begins_and_ends_texts_can_end_one(run, letters):
   tokenizer = letters(pad_id=1, bos_id=1, eos_id=1)
-  (ended,) = run(["abc"], tokenizer, max_tokens=90, temperature=2.0)
-  assert ended.finish == "eos" and ended.tokens[-1] == 1
+  drawn = [run(["日"], tokenizer, max_tokens=40, seed=s)[0] for s in range(5)]
+  assert any(d.finish == "eos" and d.tokens[-1] == 1 for d in drawn)
 
 
 def test_a_stop_text_is_cut_and_ends_the_completion(run):
