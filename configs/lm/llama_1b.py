@@ -20,7 +20,7 @@ def get_config():
   config.model.vocab_size = 128256
   config.model.max_len = 4096
   config.model.opts.rope = {"rope_theta": 5e5}
-  config.model.compute_dtype = "bfloat16"
+  config.model.compute_dtype = "auto"
   config.model.remat = "full"
   config.opt.lr = 3e-4
   config.opt.warmup_steps = 100

@@ -19,7 +19,7 @@ def get_config():
   config.model.vocab_size = 32000
   config.model.max_len = 4096
   config.model.tie_embeddings = False
-  config.model.compute_dtype = "bfloat16"
+  config.model.compute_dtype = "auto"
   config.model.remat = "full"
   config.opt.lr = 3e-4
   config.opt.warmup_steps = 100

@@ -21,7 +21,7 @@ def get_config():
   config.model.ff_dim = 1376
   config.model.vocab_size = 16384
   config.model.dropout = 0.1
-  config.model.compute_dtype = "bfloat16"
+  config.model.compute_dtype = "auto"
   config.opt.lr = 1e-3
   config.opt.warmup_steps = 200
   config.data.vocab_size = 16000
