@@ -8,8 +8,9 @@ its contract a step may have
   facts() -> dict[str, Any]: what a report should say of the step itself, such
     as the accuracy of a classifier. What is slow to make, a step makes here, so
     call it before the step goes to other processes.
-  fingerprint: str, a hash of the files it has read: part of the key of any
-    cache, as its options are.
+  fingerprint: str, a hash of what else decides what it says, the files that it
+    reads or the model of a package: part of the key of any cache, as its
+    options are.
 """
 
 from collections.abc import Sequence

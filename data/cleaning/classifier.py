@@ -99,7 +99,7 @@ class Classifier:
   @functools.cached_property
   def fingerprint(self) -> str:
     """Of the labelled texts in their order."""
-    return hashlib.sha256(json.dumps(self._labelled()).encode()).hexdigest()
+    return _hash(self._labelled())
 
   def judge(self, texts: Sequence[str]) -> list[Verdict]:
     return [
@@ -153,19 +153,20 @@ class Classifier:
     return np.unique(np.concatenate(found) >> shift).astype(np.int64)
 
   def _labelled(self) -> tuple[list[str], list[str]]:
-    """Returns the different good texts, and the bad ones."""
+    """Returns the good texts and the bad ones: different ones with words."""
     return self._read("good"), self._read("bad")
 
   def _read(self, key: str) -> list[str]:
     o = self._options
     with _renamed(key):
       source = Text(TextOptions(getattr(o, key), o.documents, o.column))
-      texts = list(dict.fromkeys(text for _, text in source.documents()))
+      texts = dict.fromkeys(text for _, text in source.documents())
+    texts = [text for text in texts if len(words(text).starts)]
     if len(texts) < _FOLDS:
       raise UserError(
-        f"{_KEY}.{key} holds {len(texts)} different texts, and at least"
-        f" {_FOLDS} are needed; add some, or set {_KEY}.documents to a smaller"
-        f" unit than {o.documents!r}"
+        f"{_KEY}.{key} holds {len(texts)} different texts with words,"
+        f" and at least {_FOLDS} are needed; add some, or set"
+        f" {_KEY}.documents to a smaller unit than {o.documents!r}"
       )
     return texts
 
@@ -184,6 +185,11 @@ class Classifier:
   def _train(self, folder: pathlib.Path) -> None:
     """Writes the model of all labelled texts, and what others say of each."""
     good, bad = self._labelled()
+    if _hash((good, bad)) != self.fingerprint:
+      raise UserError(
+        f"the files of {_KEY}.good and bad changed while they were read; run"
+        " again when nothing writes to them"
+      )
     features = [self._features(text) for text in (*good, *bad)]
     is_good = np.arange(len(features)) < len(good)
     # Every fifth of each class: files are often sorted by their subject.
@@ -213,6 +219,10 @@ def _renamed(key: str) -> Iterator[None]:
   except UserError as error:
     message = str(error).replace("data.opts.text.paths", f"{_KEY}.{key}")
     raise UserError(message.replace("data.opts.text", _KEY)) from None
+
+
+def _hash(labelled: tuple[list[str], list[str]]) -> str:
+  return hashlib.sha256(json.dumps(labelled).encode()).hexdigest()
 
 
 class _Model(NamedTuple):

@@ -8,6 +8,8 @@ long text in no language is "zxx".
 """
 
 import dataclasses
+import hashlib
+import importlib.metadata
 import importlib.util
 import re
 from collections.abc import Sequence
@@ -65,6 +67,12 @@ class Language:
   def __reduce__(self):
     # The model is read again, in less time than it takes to send it.
     return type(self), (self._options,)
+
+  @property
+  def fingerprint(self) -> str:
+    """Of the package, which holds the model."""
+    version = importlib.metadata.version("py3langid")
+    return hashlib.sha256(f"py3langid {version}".encode()).hexdigest()
 
   def judge(self, texts: Sequence[str]) -> list[Verdict]:
     return [self._verdict(self.tag(text)) for text in texts]

@@ -21,7 +21,7 @@ from jaxtyping import Float64, Int, UInt64
 
 from ...errors import UserError, nearest
 from . import Verdict
-from .rules import check_least, share
+from .rules import check_least
 from .word_lists import BUILTIN, entries, read
 from .words import hash_of, ngrams, words
 
@@ -46,11 +46,6 @@ class Options:
 
   def __post_init__(self):
     check_least("toxicity", self, 0, "max_per_1000 min_sum")
-    if not self.builtin and not self.words:
-      raise UserError(
-        "data.opts.toxicity.builtin=False leaves no words; name files of your"
-        " own in data.opts.toxicity.words"
-      )
 
 
 class _Table(NamedTuple):
@@ -66,11 +61,11 @@ class Toxicity:
 
   def __init__(self, options: Options):
     self._options = options
-    found = list(entries(BUILTIN, "")) if options.builtin else []
-    lists = {path: read(path) for path in options.words}
-    for path, text in lists.items():
-      found += entries(text, path)
-    self.fingerprint = hashlib.sha256(repr(lists).encode()).hexdigest()
+    lists = [("", BUILTIN)] if options.builtin else []
+    lists += [(path, read(path)) for path in options.words]
+    found = [e for path, text in lists for e in entries(text, path)]
+    texts = repr([text for _, text in lists])
+    self.fingerprint = hashlib.sha256(texts.encode()).hexdigest()
     known = list(dict.fromkeys(entry.category for entry in found))
     for category in options.off:
       if category not in known:
@@ -79,6 +74,11 @@ class Toxicity:
           f"{nearest(category, known)}"
         )
     self._categories = [name for name in known if name not in options.off]
+    if not self._categories:
+      raise UserError(
+        "data.opts.toxicity has no words left to look for; name a file of your"
+        " own in words, set builtin=True or leave fewer categories off"
+      )
     # Equal entries have equal keys, and the last one stays.
     self._patterns: dict[str, tuple[re.Pattern[str], int, float]] = {}
     phrases: dict[int, dict[int, tuple[int, float]]] = defaultdict(dict)
@@ -128,9 +128,8 @@ class Toxicity:
       np.add.at(sums, table.categories[at], table.weights[at])
     for pattern, category, weight in self._patterns.values():
       sums[category] += weight * sum(1 for _ in pattern.finditer(text))
-    return dict(
-      zip(self._categories, sums.tolist(), strict=True)
-    ), found.n_words
+    by_name = dict(zip(self._categories, sums.tolist(), strict=True))
+    return by_name, found.n_words
 
   def _reason(self, text: str) -> str:
     sums, n_words = self.sums(text)
@@ -138,7 +137,7 @@ class Toxicity:
     if not total or total < self._options.min_sum:
       return ""
     # Patterns may find what is no word: then there is nothing to be a share of.
-    if n_words and share(1000 * total, n_words) <= self._options.max_per_1000:
+    if n_words and 1000 * total / n_words <= self._options.max_per_1000:
       return ""
     return f"toxicity: {max(sums, key=sums.__getitem__)}"
 

@@ -230,9 +230,9 @@ def test_plain_text_is_read_by_paragraphs_and_folders_whole(tmp_path):
 
 
 def test_missing_labels_are_told_by_the_key_that_lacks_them(tmp_path):
-  five = "\n\n".join("abcde")
+  five = "\n\n".join("abcde...")
   (tmp_path / "a.txt").write_text(five)
-  (tmp_path / "b.txt").write_text("one\n\ntwo\n\none")
+  (tmp_path / "b.txt").write_text("one\n\ntwo\n\none\n\n...\n\n!\n\n?")
   (tmp_path / "c.jsonl").write_text('{"body": "x"}')
   a, b, c = (f"{tmp_path}/{n}" for n in ("a.txt", "b.txt", "c.jsonl"))
   assert error(Classifier, Options((a,))).startswith(
@@ -244,11 +244,23 @@ def test_missing_labels_are_told_by_the_key_that_lacks_them(tmp_path):
   for good, bad, part in (
     (f"{a}x", b, "data.opts.classifier.good names"),
     (a, f"{b}x", "data.opts.classifier.bad names"),
-    (a, b, "data.opts.classifier.bad holds 2 different texts, and at least 5"),
+    (
+      a,
+      b,
+      "data.opts.classifier.bad holds 2 different texts with words, and at",
+    ),
     (c, b, "set data.opts.classifier.column to one"),
   ):
     message = error(Classifier(Options((good,), (bad,))).facts)
     assert part in message and "opts.text" not in message
+
+
+def test_labels_that_change_while_they_are_read_are_refused(tmp_path, labelled):
+  model = step(tmp_path)
+  assert model.fingerprint
+  with (tmp_path / "bad.jsonl").open("a") as file:
+    file.write('\n{"text": "one more offer"}\n')
+  assert "good and bad changed while they were read" in error(model.facts)
 
 
 @pytest.mark.parametrize(

@@ -195,9 +195,11 @@ def test_minima_are_as_good_as_those_of_datasketch():
     assert abs(np.std(found) / sd - 1) < 4 / math.sqrt(2 * n)
 
 
-def test_minima_are_bit_for_bit_those_of_datasketch_under_its_permutations():
+@pytest.mark.parametrize("block", [7, 512])
+def test_minima_are_bit_for_bit_those_of_datasketch(block, monkeypatch):
   from datasketch.minhash import _fmix
 
+  monkeypatch.setattr("ablax.data.cleaning.minhash._BLOCK", block)
   step = MinHash(Options(num_perm=31, bands=1, rows=1))
   x = np.random.default_rng(0).integers(0, 2**64, 1500, np.uint64)
   peer = datasketch.MinHash(

@@ -207,9 +207,13 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
 
 
 def test_impossible_options_are_refused(path):
-  assert error(Options, builtin=False).startswith(
-    "data.opts.toxicity.builtin=False leaves no words"
-  )
+  for values in (
+    {"builtin": False},
+    {"off": ("obscenity", "threat", "pornography")},
+  ):
+    assert error(Toxicity, Options(**values)).startswith(
+      "data.opts.toxicity has no words left to look for"
+    )
   message = error(Options, max_per_1000=-1.0)
   assert message == "data.opts.toxicity.max_per_1000=-1.0 must be at least 0"
   message = error(step, path, off=("insult",))
