@@ -58,7 +58,7 @@ def microbatches(batch: Batch, n: int) -> Batch:
 
 
 def loss_and_grads(
-  objective: Objective,
+  objective: Callable[..., Loss],
   apply: Callable[..., lm.Output],
   params: Params,
   batch: Batch,

@@ -147,11 +147,11 @@ def make_optimizer(
   def init(params):
     return {"direction": whole.init(params), "average": average.init(params)}
 
-  def update(grads, state, params=None, **extra: Any):
+  def update(updates, state, params=None, **extra: Any):
     lr = learning_rate(extra["count"])
     rates = jax.tree.map(lambda factor: lr * factor, factors)
     updates, inner = whole.update(
-      grads,
+      updates,
       state["direction"],
       params,
       lr=lr,

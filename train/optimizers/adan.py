@@ -41,8 +41,9 @@ def adan(options: Options, specs) -> optax.GradientTransformationExtraArgs:
     zeros = jax.tree.map(jnp.zeros_like, params)
     return {"mean": zeros, "change": zeros, "square": zeros, "last": zeros}
 
-  def update(grads, state, params=None, **extra: Any):
+  def update(updates, state, params=None, **extra: Any):
     del params
+    grads = updates
     t = (extra["count"] + 1).astype(jnp.float32)
 
     def change_of(g, last):

@@ -33,12 +33,12 @@ def leafwise(
   def init_all(params):
     return jax.tree.map(init, specs, params)
 
-  def update_all(grads, state, params=None, **extra: Any):
+  def update_all(updates, state, params=None, **extra: Any):
     count = extra["count"]
     pairs = jax.tree.map(
       lambda spec, g, s, p: update(spec, g, s, p, count),
       specs,
-      grads,
+      updates,
       state,
       params,
     )

@@ -114,22 +114,18 @@ def apart(
 
   def split(tree):
     """(matrices, all else), each with None in the place of the other."""
-    pick = jax.tree.map(lambda spec: chosen(spec) is not None, specs)
-    return tuple(
-      jax.tree.map(lambda a, p, want=want: a if p == want else None, tree, pick)
-      for want in (True, False)
-    )
+    mine = jax.tree.map(lambda s, a: a if chosen(s) else None, specs, tree)
+    others = jax.tree.map(lambda s, a: None if chosen(s) else a, specs, tree)
+    return mine, others
 
   def init_both(params):
     mine, others = split(params)
     return {"matrices": ours.init(mine), "rest": rest.init(others)}
 
-  def update_both(grads, state, params=None, **extra: Any):
-    (grads, other_grads), (params, others) = split(grads), split(params)
-    mine, matrices = ours.update(grads, state["matrices"], params, **extra)
-    theirs, rest_state = rest.update(
-      other_grads, state["rest"], others, **extra
-    )
+  def update_both(updates, state, params=None, **extra: Any):
+    (mine, theirs), (params, others) = split(updates), split(params)
+    mine, matrices = ours.update(mine, state["matrices"], params, **extra)
+    theirs, rest_state = rest.update(theirs, state["rest"], others, **extra)
     directions = jax.tree.map(
       lambda a, b: b if a is None else a,
       mine,

@@ -1,6 +1,6 @@
-"""Muon (Jordan et al. 2024): momentum, orthogonalised, for the matrices.
+"""Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon).
 
-https://kellerjordan.github.io/posts/muon. Embeddings, the output matrix,
+Momentum, orthogonalised, for the matrices. Embeddings, the output matrix,
 norms and biases go to AdamW.
 """
 

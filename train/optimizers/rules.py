@@ -75,7 +75,8 @@ def match_rules(key: str, rules: Rules, specs: Mapping[str, Any]) -> Any:
 def _base_rules(key: str) -> Rules:
   from ...configs import base
 
-  return base.get_config().opt[key.removeprefix("opt.")]
+  opt: Any = base.get_config().opt
+  return opt[key.removeprefix("opt.")]
 
 
 def layer_factors(layer_decay: float, specs: Mapping[str, Any]) -> Any:

@@ -1,6 +1,7 @@
-"""SOAP (Vyas et al. 2024, arXiv:2409.11321): Adam in Shampoo's eigenbasis.
+"""SOAP (Vyas et al. 2024, arXiv:2409.11321).
 
-Norms and biases go to Adam.
+Adam in the eigenbasis of Shampoo's statistics, for the matrices. Norms and
+biases go to Adam.
 """
 
 import dataclasses

@@ -6,6 +6,7 @@ number.
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -44,21 +45,21 @@ def sophia(options: Options, specs) -> optax.GradientTransformationExtraArgs:
     zeros = jax.tree.map(jnp.zeros_like, params)
     return {"mean": zeros, "curvature": zeros}
 
-  def update(grads, state, params=None, *, count, sampled_grads, **extra):
-    del params, extra
+  def update(updates, state, params=None, **extra: Any):
+    del params
     old = state["curvature"]
 
     def estimate(_):
-      sampled, weight = sampled_grads()
+      sampled, weight = extra["sampled_grads"]()
       return jax.tree.map(
         lambda h, g: b2 * h + (1 - b2) * weight * jnp.square(g), old, sampled
       )
 
     curvature = jax.lax.cond(
-      count % options.every == 0, estimate, lambda _: old, None
+      extra["count"] % options.every == 0, estimate, lambda _: old, None
     )
     mean = jax.tree.map(
-      lambda m, g: b1 * m + (1 - b1) * g, state["mean"], grads
+      lambda m, g: b1 * m + (1 - b1) * g, state["mean"], updates
     )
 
     def direction(m, h):
