@@ -484,6 +484,7 @@ WORDS = {
   "model.remat": "full",
   "model.implementation": "reference",
   "model.dropout": 0.1,
+  "model.stochastic_depth": 0.1,
   "model.n_heads": 8,
   "model.n_kv_heads": 2,
   "opt.name": "sgd",

@@ -30,6 +30,7 @@ from ablax.train.step import (
   make_objective,
   make_train_step,
 )
+from ablax.train.story import story
 
 HALF = {"model__compute_dtype": "float16", "model__vocab_size": 64}
 
@@ -232,6 +233,8 @@ def test_a_scale_that_collapses_stops_the_run_and_names_what_is_left(
   assert "Infinity" not in (workdir / "metrics.jsonl").read_text()
   good = workdir / "bad/10/checkpoints/8"
   assert str(good) in message and good.is_dir()
+  told = story(workdir)
+  assert told["status"] == "diverged" and "overflows" in told["why"]
   state = load_state(workdir)[1]
   assert int(state.step) == 8
   # Nothing is lost: the weights are those of the last good update.

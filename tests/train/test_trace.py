@@ -9,6 +9,7 @@ import pytest
 from ablax.errors import UserError
 from ablax.train.__main__ import main
 from ablax.train.loop import train
+from ablax.train.story import story
 from ablax.train.trace import Profile, parse
 
 
@@ -26,6 +27,9 @@ def test_a_trace_holds_the_updates_asked_for_by_name(small, tmp_path, capsys):
   assert steps == {"3", "4"}
   # The compiled program itself, not only our marks.
   assert any("train_step" in e.get("name", "") for e in events)
+  told = story(workdir)
+  assert told["status"] == "finished" and told["step"] == 6
+  assert told["missing"] == [] and "profile" in told["files"]
   out = capsys.readouterr().out
   assert "trace of updates 3 to 4 in" in out
   assert f"xprof --logdir={workdir / 'profile'}" in out
