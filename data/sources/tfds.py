@@ -25,7 +25,7 @@ from ..cache import root
 from . import Document, Source
 
 # Records that are read at a time. TFDS's own iterator reads one at a time and
-# makes arrays of every feature: 15 thousand records/s, against 150 thousand.
+# makes arrays of every feature: a third of the speed (benchmarks/sources.py).
 _BLOCK = 256
 _PIECE = 1 << 14  # records that one machine reads, where many do
 # NAME[/CONFIG][:VERSION][:SPLIT]; a version is three numbers or stars.

@@ -195,6 +195,7 @@ def test_it_lies_where_tfds_looks_for_it_and_nothing_else_does(
   read("tales", tmp_path / "data")
   assert [p.name for p in (tmp_path / "data").iterdir()] == ["tales"]
   assert [p.name for p in (tmp_path / "data/tales").iterdir()] == ["1.2.3"]
+  assert all(p.is_file() for p in (tmp_path / "data/tales/1.2.3").iterdir())
   builder = tfds.builder_from_directory(tmp_path / "data/tales/1.2.3")
   assert builder.info.full_name == "tales/1.2.3"
   assert builder.info.redistribution_info.license == "free"
