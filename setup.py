@@ -33,7 +33,12 @@ TEST = [
 EXTRAS = {
   "test": TEST,
   # Independent references. torch 2.13.0 has a CPU build.
-  "parity": ["torch==2.13.0", "transformers>=5"],
+  "parity": [
+    "torch==2.13.0",
+    "transformers>=5",
+    "pytorch-optimizer>=4.1",
+    "schedulefree>=1.4",
+  ],
   "lint": ["ruff==0.17.6", "pyright[nodejs]==1.1.414", "pre-commit>=4"],
   "tpu": ["jax[tpu]>=0.10.2"],
   "gpu": ["jax[cuda13]>=0.10.2"],
