@@ -44,7 +44,12 @@ EXTRAS = {
   "clean": CLEAN,
   "hf": ["datasets>=5"],
   # Independent references. torch 2.13.0 has a CPU build.
-  "parity": ["torch==2.13.0", "transformers>=5"],
+  "parity": [
+    "torch==2.13.0",
+    "transformers>=5",
+    "pytorch-optimizer>=4.1",
+    "schedulefree>=1.4",
+  ],
   "lint": ["ruff==0.17.6", "pyright[nodejs]==1.1.414", "pre-commit>=4"],
   "wandb": ["wandb>=0.31"],
   "tpu": ["jax[tpu]>=0.10.2"],

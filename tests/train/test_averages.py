@@ -101,3 +101,24 @@ def test_an_average_changes_no_update():
   plain = walk(opt(average="none"), 4)[0]
   for average in ("ema", "latest"):
     np.testing.assert_array_equal(walk(opt(average=average), 4)[0], plain)
+
+
+def test_a_run_evaluates_saves_and_loads_the_average(small, tmp_path):
+  from ablax.train.checkpoint import load_model, load_state
+  from ablax.train.loop import train
+
+  config = small(steps=3, opt__average="ema", opt__lr=0.1)
+  result = train(config, tmp_path / "run")
+  _, state = load_state(tmp_path / "run")
+  _, params, _ = load_model(tmp_path / "run")
+  mean = state.opt_state["average"]["mean"]
+  jax.tree.map(np.testing.assert_array_equal, params, mean)
+  assert (params["embedding"] != state.params["embedding"]).any()
+  # The same updates, evaluated without the average.
+  plain = train(small(steps=3, opt__lr=0.1), tmp_path / "plain")
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    load_state(tmp_path / "plain")[1].params,
+    state.params,
+  )
+  assert plain.heldout["loss"] != result.heldout["loss"]
