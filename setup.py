@@ -22,9 +22,14 @@ INSTALL = [
   "jaxtyping>=0.3",
   "matplotlib>=3.9",
   "rich>=13.7",
+  "jinja2>=3.1.6",
   "tensorboardX>=2.6.2",
 ]
+# Output by regular expression, JSON schema or grammar.
+CONSTRAIN = ["llguidance>=1.9"]
 TEST = [
+  *CONSTRAIN,
+  "jsonschema>=4.23",
   "pytest>=8",
   "pytest-xdist>=3.6",
   "beartype>=0.20",
@@ -32,6 +37,7 @@ TEST = [
 ]
 EXTRAS = {
   "test": TEST,
+  "constrain": CONSTRAIN,
   # Independent references. torch 2.13.0 has a CPU build.
   "parity": ["torch==2.13.0", "transformers>=5"],
   "lint": ["ruff==0.17.6", "pyright[nodejs]==1.1.414", "pre-commit>=4"],
