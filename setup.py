@@ -25,11 +25,16 @@ INSTALL = [
   "jaxtyping>=0.3",
   "matplotlib>=3.9",
   "rich>=13.7",
+  "jinja2>=3.1.6",
   "tensorboardX>=2.6.2",
 ]
 # Of the cleaning steps `classifier` and `language`.
 CLEAN = ["scikit-learn>=1.6", "py3langid>=0.4"]
+# Output by regular expression, JSON schema or grammar.
+CONSTRAIN = ["llguidance>=1.9"]
 TEST = [
+  *CONSTRAIN,
+  "jsonschema>=4.23",
   "pytest>=8",
   "pytest-xdist>=3.6",
   "beartype>=0.20",
@@ -43,6 +48,7 @@ EXTRAS = {
   "test": TEST,
   "clean": CLEAN,
   "hf": ["datasets>=5"],
+  "constrain": CONSTRAIN,
   # Independent references. torch 2.13.0 has a CPU build.
   "parity": [
     "torch==2.13.0",

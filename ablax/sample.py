@@ -164,7 +164,7 @@ class _Chat:
     if args.tools:
       try:
         self._tools = json.loads(_text_of("--tools", args.tools))
-      except ValueError as error:
+      except json.JSONDecodeError as error:
         raise UserError(f"--tools={args.tools} is not JSON: {error}") from None
     self._said = []
     if args.system:

@@ -210,13 +210,8 @@ def _plain(value: Any) -> Any:
     raise UserError(f"a chat's messages must be JSON: {error}") from None
 
 
-def _message(message: Any) -> dict[str, Any]:
+def _message(message: dict[str, Any]) -> dict[str, Any]:
   """A message without empty keys, its reasoning under every usual name."""
-  if not isinstance(message, dict):
-    raise UserError(
-      f"the message {str(message)[:40]!r} must be an object with role and"
-      " content"
-    )
   message = {k: v for k, v in message.items() if v is not None}
   reasoning = [message[key] for key in _REASONING if key in message]
   if reasoning:

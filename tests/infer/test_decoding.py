@@ -139,6 +139,28 @@ def test_diverse_beams_are_those_of_the_algorithm(
   assert len(lengths) > 1
 
 
+def test_guidance_follows_each_beam(run, forward, letters):
+  # transformers does not reorder the negative prompt's beams, so no oracle.
+  found = run(
+    ["ab", "hello"],
+    decoding="beam",
+    n=4,
+    max_tokens=8,
+    guidance_scale=1.5,
+    negative_prompt="q",
+  )
+  without = prompt_of(letters, "q")
+  for text, several in zip(["ab", "hello"], fours(found), strict=True):
+    assert len({c.tokens for c in several}) == 4
+    for c in several:
+      total = 0.0
+      for i, token in enumerate(c.tokens):
+        p = forward((*prompt_of(letters, text), *c.tokens[:i]))[0][token]
+        q = forward((*without, *c.tokens[:i]))[0][token]
+        total += q + 1.5 * (p - q)
+      assert c.score == pytest.approx(total / len(c.tokens), abs=ROUNDING)
+
+
 def slow_contrastive(forward, root, k, alpha, max_tokens):
   """Equation 5, with every hidden vector computed anew."""
   tokens = []
