@@ -48,6 +48,7 @@ EXTRAS = {
   "test": TEST,
   "clean": CLEAN,
   "hf": ["datasets>=5"],
+  "beam": ["apache-beam>=2.77"],
   "constrain": CONSTRAIN,
   # Independent references. torch 2.13.0 has a CPU build.
   "parity": [

@@ -9,6 +9,7 @@ TFDS prepares its largest sets with Beam too; it runs here, on many machines
 """
 
 import dataclasses
+import importlib
 import itertools
 import json
 import pathlib
@@ -79,14 +80,18 @@ def decide(
     UserError: Beam is not installed.
   """
   try:
-    import apache_beam as beam
-    from apache_beam.options.pipeline_options import PipelineOptions
+    beam: Any = importlib.import_module("apache_beam")
+    options: Any = importlib.import_module(
+      "apache_beam.options.pipeline_options"
+    )
   except ImportError:
     raise UserError(
       "--beam needs Apache Beam; pip install 'ablax[beam]'"
     ) from None
   folder.mkdir(parents=True, exist_ok=True)
-  with beam.Pipeline(options=PipelineOptions(shlex.split(flags))) as pipeline:
+  with beam.Pipeline(
+    options=options.PipelineOptions(shlex.split(flags))
+  ) as pipeline:
     left = (
       pipeline
       | "readers" >> beam.Create(readers(config))
