@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import importlib.util
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -29,7 +30,7 @@ class Options:
 
   keep: ISO 639 tags; "und" keeps what cannot be told.
   min_confidence: in [0, 1], under which a text is "und".
-  max_chars: of a longer text only so many characters are read, in pieces from
+  max_chars: of a longer text only about so many are read, in pieces from
     its beginning to its end. 0: all.
   """
 
@@ -86,7 +87,7 @@ class Language:
     return {"languages": len(self._model().labels)}
 
   def _sample(self, text: str) -> str:
-    size = self._options.max_chars // _PIECES
+    size = math.ceil(self._options.max_chars / _PIECES)
     if not size or len(text) <= size * _PIECES:
       return text
     step = (len(text) - size) / (_PIECES - 1)
