@@ -76,7 +76,7 @@ def get_config() -> ConfigDict:
   # (regex, factor) lists; the first match on the parameter's path counts,
   # and every parameter must have one.
   o.lr_rules = ((".*", 1.0),)
-  o.layer_decay = 1.0  # of the rate, for each layer further from the output
+  o.layer_decay = 1.0  # rate of a layer, as a share of the next one's; 1: off
   o.decay_rules = ((r"(^|/)(bias|scale)$", 0.0), (".*", 1.0))
   o.average = "none"  # of the weights, to evaluate with
   o.opts = ConfigDict()

@@ -193,26 +193,21 @@ def depths(specs: Mapping[str, Any]) -> dict[str, Any]:
   0 before the layers; 1 to L in them, an array where they are stacked; L for
   what comes after the last one.
   """
-  stacked = {
-    name: group
-    for name in ("groups", "tail")
-    if (group := specs.get(name)) is not None
-  }
   depth, found = 0, {}
-  for name, group in stacked.items():
-    repeats = jax.tree.leaves(group)[0].shape[0]
-    for i, block in group.items():
-      layers = depth + 1 + int(i) + len(group) * np.arange(repeats)
-      found[name, i] = jax.tree.map(lambda _, layers=layers: layers, block)
-    depth += repeats * len(group)
-  return {
-    name: {i: found[name, i] for i in part}
-    if name in stacked
-    else jax.tree.map(
-      lambda _, name=name: 0 if name in _BEFORE_LAYERS else depth, part
-    )
-    for name, part in specs.items()
-  }
+  for name in ("groups", "tail"):
+    if name in specs:
+      group = specs[name]
+      repeats = jax.tree.leaves(group)[0].shape[0]
+      tiles = depth + 1 + len(group) * np.arange(repeats)
+      found[name] = {
+        i: jax.tree.map(lambda _, layers=tiles + int(i): layers, block)
+        for i, block in group.items()
+      }
+      depth += len(group) * repeats
+  for name in specs.keys() - found.keys():
+    here = 0 if name in _BEFORE_LAYERS else depth
+    found[name] = jax.tree.map(lambda _, here=here: here, specs[name])
+  return found
 
 
 def init(config: ModelConfig, key: Array, shardings: Any = None) -> Params:

@@ -13,7 +13,7 @@ from toy import opt
 from ablax.models.lm import param_specs
 from ablax.models.param import path_of
 from ablax.train.optimizers import make_optimizer
-from ablax.train.optimizers.matrices import Matrix, as_matrix
+from ablax.train.optimizers.matrices import Matrix, as_matrix, each
 from ablax.train.optimizers.muon import orthogonalize
 from ablax.train.optimizers.shampoo import Blocks, inverse_root
 
@@ -83,6 +83,17 @@ def test_folding_puts_batch_axes_first_and_is_undone():
     m, jnp.einsum("iblro->birlo", a).reshape(3, 10, 24)
   )
   np.testing.assert_array_equal(matrix.unfold(m), a)
+
+
+@pytest.mark.parametrize("decompose", [jnp.linalg.qr, jnp.linalg.eigh])
+def test_lapack_gets_one_matrix_at_a_time_and_all_come_back(decompose):
+  m = np.random.default_rng(0).standard_normal((2, 3, 8, 8))
+  m = jnp.asarray(m + m.swapaxes(-1, -2), jnp.float32)
+  run = jax.jit(lambda m: each(decompose, m))
+  calls = [x for x in run.lower(m).as_text().splitlines() if "lapack_" in x]
+  assert calls and all("6x8x8" not in call for call in calls)
+  for got, want in zip(run(m), jax.jit(decompose)(m), strict=True):
+    np.testing.assert_array_equal(got, want)
 
 
 # Muon.

@@ -141,7 +141,7 @@ def test_scanned_layers_move_as_unrolled_ones(name):
 # By hand.
 
 
-def two_steps(config, x, gradients):
+def walk_by_hand(config, x, gradients):
   specs = {"scale": toy.spec(x.shape, ("norm",) * x.ndim, ())}
   stacked = jnp.asarray(gradients)
 
@@ -159,7 +159,7 @@ EVERYWHERE = ((".*", 1.0),)
 def test_the_first_step_of_adamw_by_hand():
   config = opt(lr=0.1, weight_decay=0.5, decay_rules=EVERYWHERE)
   x = jnp.array([2.0, -3.0, 4.0])
-  got = two_steps(config, x, [[0.01, -7.0, 0.0]])
+  got = walk_by_hand(config, x, [[0.01, -7.0, 0.0]])
   # Both means are unbiased: g / |g|, whatever its size; then 0.5 * weight.
   want = [
     2.0 - 0.1 * (1 + 0.5 * 2.0),
@@ -172,7 +172,7 @@ def test_the_first_step_of_adamw_by_hand():
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_two_steps_of_sgd_by_hand(nesterov):
   config = opt(name="sgd", lr=0.1, sgd__momentum=0.5, sgd__nesterov=nesterov)
-  got = two_steps(config, jnp.array([1.0]), [[1.0], [2.0]])
+  got = walk_by_hand(config, jnp.array([1.0]), [[1.0], [2.0]])
   # Traces 1 and 2.5.
   directions = (1 + 0.5 * 1, 2 + 0.5 * 2.5) if nesterov else (1, 2.5)
   assert float(got[0]) == pytest.approx(1 - 0.1 * sum(directions), rel=1e-6)
@@ -193,7 +193,7 @@ def test_two_steps_of_sophia_by_hand():
     sophia__gamma=0.5,
     sophia__every=2,
   )
-  got = two_steps(config, jnp.array([1.0, 1.0]), [[1.0, 0.1], [2.0, 0.1]])
+  got = walk_by_hand(config, jnp.array([1.0, 1.0]), [[1.0, 0.1], [2.0, 0.1]])
   # h = 0.5 * 7 * g^2 of the first step, kept in the second: 3.5 and 0.035.
   # m: 0.5, then 1.25; 0.05, then 0.075. The second entry is clipped.
   want = [1 - 0.1 * (0.5 + 1.25) / 1.75, 1 - 0.1 * 2]
@@ -204,12 +204,14 @@ def test_schedule_free_averages_what_its_steps_reach_by_hand():
   config = opt(
     name="schedule_free",
     lr=0.1,
+    schedule="linear",
     schedule_free__b2=0.0,
     schedule_free__weight_power=1.0,
   )
-  got = two_steps(config, jnp.array([1.0]), [[4.0], [-2.0], [3.0]])
-  # With b2 = 0 each step of z is the sign: 0.9, 1.0, 0.9; weights 1, 2, 3.
-  want = (1 * 0.9 + 2 * 1.0 + 3 * 0.9) / 6
+  got = walk_by_hand(config, jnp.array([1.0]), [[4.0], [-2.0], [3.0]])
+  # With b2 = 0 each step of z is the sign times 0.1, 0.09, 0.08; the weights
+  # are 1, 2, 3, since the largest rate so far stays that of the first step.
+  want = (1 * 0.9 + 2 * 0.99 + 3 * 0.91) / 6
   assert float(got[0]) == pytest.approx(want, rel=1e-6)
 
 

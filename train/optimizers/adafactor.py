@@ -14,7 +14,8 @@ from .matrices import as_matrix
 class Options:
   """With `scale_by_param`, opt.lr is relative to a parameter's own size.
 
-  Then about 1e-2 is usual; without it, AdamW's.
+  Then 1e-2 to 3e-2 is usual; without it, AdamW's. opt.schedule stands in the
+  place of the paper's min(1e-2, 1 / sqrt(t)).
   """
 
   decay_power: float = 0.8  # the mean of squares forgets with 1 - t^-power

@@ -15,7 +15,8 @@ class Options:
   """The decays are those of a mean: 1 - beta in the paper's own notation.
 
   Weight decay is decoupled as for every optimizer here, where the paper
-  divides by 1 + lr * decay: the same to first order.
+  divides by 1 + lr * decay: the same to first order. Takes AdamW's opt.lr, or
+  up to three times it.
   """
 
   b1: float = 0.98  # of the gradient

@@ -24,7 +24,7 @@ SCALES = ("match_rms", "original")
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  """`match_rms` takes AdamW's opt.lr and opt.weight_decay as they are.
+  """`match_rms` takes AdamW's opt.lr, or up to three times it, and its decay.
 
   It makes an update's entries as large as AdamW's usual ones (Liu et al. 2025,
   arXiv:2502.16982, equation 4). `original` wants an opt.lr of about 0.02, and

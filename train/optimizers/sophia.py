@@ -19,9 +19,10 @@ SAMPLED_GRADS = True
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  """An entry moves by opt.lr at most: take AdamW's, or a little less.
+  """An entry moves by opt.lr at most: take a third of AdamW's to all of it.
 
-  The paper tunes gamma so that 10 to 50 % of the entries are not clipped.
+  While the curvature, which starts at 0, is young, most entries move so far;
+  the paper tunes gamma so that later 10 to 50 % of them do not.
   """
 
   b1: float = 0.96  # of the gradient
