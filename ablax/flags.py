@@ -43,7 +43,9 @@ def add_flags(
     help_ = docs[name].removesuffix(".").replace("%", "%%")
     if default := getattr(defaults, name):
       help_ += f" (default: {default})"
-    how = {"metavar": "FILE"} if name in files else _reads(types[name])
+    how: dict[str, Any] = {"metavar": "FILE"}
+    if name not in files:
+      how = _reads(types[name])
     group.add_argument(
       f"--{name.replace('_', '-')}",
       dest=name,

@@ -14,10 +14,11 @@ import json
 import pathlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import jinja2
 import jinja2.ext
+import jinja2.nodes
 import jinja2.sandbox
 
 from ..errors import UserError, nearest
@@ -223,7 +224,9 @@ def _message(message: dict[str, Any]) -> dict[str, Any]:
 class _Generation(jinja2.ext.Extension):
   """`{% generation %}` marks what a model is trained on: here it is text."""
 
-  tags: ClassVar[set[str]] = {"generation"}
+  def __init__(self, environment: jinja2.Environment):
+    super().__init__(environment)
+    self.tags = {"generation"}
 
   def parse(self, parser: Any) -> list[jinja2.nodes.Node]:
     next(parser.stream)

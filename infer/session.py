@@ -20,15 +20,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from ..errors import UserError
 from ..models.config import ModelConfig
 from ..models.lm import apply
 from ..models.param import Params
-from ..models.state import init_state, select_rows
+from ..models.state import init_state
 from .constraints import make_matcher
-from .filters import Chain, Seen
+from .filters import Chain
+from .rows import Rows
 from .settings import Sampling
 from .text import Finish, Growing
 from .tokenizer import Tokenizer, special_tokens, spell
@@ -38,79 +39,6 @@ _ROUND = 32
 # Rows that one program computes together, unless the caller says otherwise: a
 # CPU pays for each, an accelerator reads the weights once for all.
 _ROWS = {"cpu": 4, "*": 32}
-
-
-@functools.partial(
-  jax.tree_util.register_dataclass,
-  data_fields=("state", "prompt_BV", "counts_BV"),
-  meta_fields=("halves",),
-)
-@dataclasses.dataclass(frozen=True)
-class Rows:
-  """What the device keeps of B rows.
-
-  An array of X = `halves` B rows has those of the prompts and then, with
-  guidance, those of the negative prompt.
-
-  Attributes:
-    state: of the model, X rows.
-    prompt_BV, counts_BV: as in `filters.Seen`; None where no filter counts.
-  """
-
-  state: Any
-  prompt_BV: Bool[Array, "B V"] | None
-  counts_BV: Int[Array, "B V"] | None
-  halves: int
-
-  def in_all_halves(
-    self, parents_B: Int[ArrayLike, " B"], n_rows: int
-  ) -> Int[ArrayLike, " X"]:
-    """Indices for `select`, of rows that are `n_rows` now in each half."""
-    starts = n_rows * np.arange(self.halves, dtype=np.int32)
-    return (starts[:, None] + parents_B).reshape(-1)
-
-  def select(self, config: ModelConfig, parents_X: Int[Array, " X"]) -> "Rows":
-    """Row i becomes what row `parents_X[i]` was."""
-    parents_B = parents_X[: parents_X.shape[0] // self.halves]
-    state = select_rows(config, self.state, parents_X)
-    if self.prompt_BV is None or self.counts_BV is None:
-      return dataclasses.replace(self, state=state)
-    prompt_BV, counts_BV = self.prompt_BV[parents_B], self.counts_BV[parents_B]
-    return Rows(state, prompt_BV, counts_BV, self.halves)
-
-
-def forward(
-  config: ModelConfig,
-  params: Params,
-  rows: Rows,
-  tokens_X: Int[Array, " X"],
-  positions_X: Int[Array, " X"],
-  going_B: Bool[Array, " B"],
-) -> tuple[Rows, Seen, Float[Array, "B D"]]:
-  """Consumes a token a row; a row that is not going gets padding.
-
-  Returns:
-    the rows after it, what filters may see of the next token, and the hidden
-    vectors that its logits come from.
-  """
-  B = going_B.shape[0]
-  going_XT = jnp.tile(going_B, rows.halves)[:, None].astype(jnp.int32)
-  output = apply(
-    config,
-    params,
-    tokens_X[:, None],
-    positions_X[:, None],
-    going_XT,
-    rows.state,
-  )
-  logits_XV = output.logits()[:, 0]
-  counts_BV = rows.counts_BV
-  if counts_BV is not None:
-    counts_BV = counts_BV.at[jnp.arange(B), tokens_X[:B]].add(1)
-  unguided_BV = logits_XV[B:] if rows.halves == 2 else None
-  seen = Seen(logits_XV[:B], unguided_BV, rows.prompt_BV, counts_BV)
-  rows = dataclasses.replace(rows, state=output.state, counts_BV=counts_BV)
-  return rows, seen, output.hidden_BTD[:B, 0]
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
@@ -127,7 +55,7 @@ def _prefill(
 
 
 _select = jax.jit(
-  lambda config, rows, parents_X: rows.select(config, parents_X),
+  lambda config, rows, parents_B: rows.select(config, parents_B),
   static_argnums=0,
 )
 
@@ -236,7 +164,10 @@ class Block:
     config, B = session.config, session.n_rows
     # A short block is padded with its first prompt.
     self._prompts = [*prompts, *[prompts[0]] * (B - len(prompts))]
-    all_ids = self._prompts + [session.negative] * B * bool(session.negative)
+    halves = [self._prompts]
+    if session.negative:
+      halves.append([session.negative] * B)
+    all_ids = [ids for half in halves for ids in half]
     self._lengths_X = np.array([len(ids) for ids in all_ids], np.int32)
     self._last_X = np.array([ids[-1] for ids in all_ids], np.int32)
     # Padding stands on the left, before position 0, as segment 0.
@@ -268,18 +199,22 @@ class Block:
         # The first step consumes it, and it is no output.
         last_BV[b, ids[-1]] = -1
       prompt_BV, counts_BV = jnp.asarray(used_BV), jnp.asarray(last_BV)
-    self._rows = Rows(state, prompt_BV, counts_BV, len(all_ids) // B)
+    self._rows = Rows(state, prompt_BV, counts_BV, B, len(halves))
 
   def start(self, owners: Sequence[int], n_rows: int) -> "Front":
     """Rows that continue the prompts `owners`, padded to `n_rows`."""
     session = self.session
     growing = [self._growing(i) for i in owners]
     owners = [*owners, *[owners[0]] * (n_rows - len(owners))]
-    parents_X = self._rows.in_all_halves(np.array(owners), session.n_rows)
+    owners_B = np.array(owners, np.int32)
+
+    def of_owners(a_X: np.ndarray) -> np.ndarray:
+      return a_X.reshape(-1, session.n_rows)[:, owners_B].reshape(-1)
+
     return Front(
-      _select(session.config, self._rows, parents_X),
-      self._last_X[parents_X],
-      self._lengths_X[parents_X] - 1,
+      _select(session.config, self._rows, owners_B),
+      of_owners(self._last_X),
+      of_owners(self._lengths_X) - 1,
       growing,
     )
 
@@ -318,13 +253,9 @@ class Front:
   positions_X: np.ndarray
   growing: list[Growing]
 
-  @property
-  def n_rows(self) -> int:
-    return len(self.tokens_X) // self.rows.halves
-
   def going_B(self) -> np.ndarray:
     """Which rows are not finished; padding never goes."""
-    going_B = np.zeros(self.n_rows, bool)
+    going_B = np.zeros(self.rows.n_rows, bool)
     going_B[: len(self.growing)] = [not row.finish for row in self.growing]
     return going_B
 

@@ -17,7 +17,8 @@ from ...errors import UserError
 from ...models.config import ModelConfig
 from ...models.param import Params
 from ..filters import apply_filters
-from ..session import Block, Front, Rows, Session, batched, forward
+from ..rows import Rows, forward
+from ..session import Block, Front, Session, batched
 from ..settings import Sampling
 from ..text import Completion, Growing
 from . import Decoder
@@ -126,8 +127,8 @@ class Search:
     if live:
       # Where there are too few, copies that never win.
       live += [(np.float32(-np.inf), *live[0][1:])] * (width - len(live))
-      scores, parents, _ = zip(*live, strict=True)
-      self.scores, self.parents = np.array(scores), np.array(parents)
+      self.scores = np.array([score for score, _, _ in live])
+      self.parents = np.array([parent for _, parent, _ in live])
     self._last, self.live = self.live[0], [row for *_, row in live]
     self.done = not live or self._settled()
 
@@ -182,7 +183,9 @@ def search(
       ]
       for i in range(len(owners))
     ]
-    parents_IW = np.arange(front.n_rows, dtype=np.int32).reshape(n_prompts, W)
+    parents_IW = np.arange(front.rows.n_rows, dtype=np.int32).reshape(
+      n_prompts, W
+    )
     while not all(s.done for groups in searches for s in groups):
       parents_IW = _advance(session, front, searches, parents_IW, diversity)
     found += [[s.completions() for s in groups] for groups in searches]
@@ -216,15 +219,17 @@ def _advance(
     session.filters.words,
     session.params,
     front.rows,
-    front.rows.in_all_halves(parents_IW.reshape(-1), front.n_rows),
+    parents_IW.reshape(-1),
     front.tokens_X,
     front.positions_X,
     np.isfinite(scores_IGw).reshape(-1),
-    session.allowed(open_, front.n_rows, dead_ends=True),
+    session.allowed(open_, front.rows.n_rows, dead_ends=True),
     session.filters.values,
   )
-  tokens_IGw = front.tokens_X[: front.n_rows].reshape(scores_IGw.shape).copy()
-  parents_IGw = np.arange(front.n_rows, dtype=np.int32).reshape(
+  tokens_IGw = (
+    front.tokens_X[: front.rows.n_rows].reshape(scores_IGw.shape).copy()
+  )
+  parents_IGw = np.arange(front.rows.n_rows, dtype=np.int32).reshape(
     tokens_IGw.shape
   )
   taken_IGw = np.full(tokens_IGw.shape, -1, np.int32)
@@ -258,7 +263,7 @@ def _score(
   words: tuple[str, ...],
   params: Params,
   rows: Rows,
-  parents_X: Int[Array, " X"],
+  parents_B: Int[Array, " B"],
   tokens_X: Int[Array, " X"],
   positions_X: Int[Array, " X"],
   going_B: Bool[Array, " B"],
@@ -271,7 +276,7 @@ def _score(
     the rows, then the next tokens' log-probabilities with the filters, and
     without them.
   """
-  rows = rows.select(config, parents_X)
+  rows = rows.select(config, parents_B)
   rows, seen, _ = forward(config, params, rows, tokens_X, positions_X, going_B)
   model_BV = jax.nn.log_softmax(seen.model_BV)
   # As transformers does: filters see log-probabilities, and what they leave

@@ -12,7 +12,8 @@ from ...errors import UserError
 from ...models.config import ModelConfig
 from ...models.param import Params
 from ..filters import Seen, apply_filters
-from ..session import Block, Rows, batched, forward
+from ..rows import Rows, forward
+from ..session import Block, batched
 from ..settings import Sampling
 from ..text import Completion, Growing
 from . import Decoder
@@ -168,7 +169,7 @@ def _step(
 
   chosen_I1 = jnp.arange(len(best_I1))[:, None] * k + best_I1
   parents_B = jnp.repeat(chosen_I1[:, 0], k)
-  rows = rows.select(config, rows.in_all_halves(parents_B, len(parents_B)))
+  rows = rows.select(config, parents_B)
   seen = jax.tree.map(lambda a: a[parents_B], seen)
   context_ISD = context_ISD.at[:, slot].set(
     hidden_BD[chosen_I1[:, 0]].astype(jnp.float32)

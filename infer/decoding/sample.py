@@ -16,7 +16,8 @@ from ...models.config import ModelConfig
 from ...models.param import Params
 from ...registry import NoOptions
 from ..filters import apply_filters
-from ..session import Block, Front, Rows, batched, forward
+from ..rows import Rows, forward
+from ..session import Block, Front, batched
 from ..settings import Sampling
 from ..text import Completion, Growing
 from . import Decoder
@@ -71,7 +72,7 @@ def _advance(
   """Some tokens more for every row that is not finished."""
   session = block.session
   steps = 1 if on_text or session.matcher else _STEPS
-  B = front.n_rows
+  B = front.rows.n_rows
   left = [row.limit - len(row.tokens) for row in front.growing]
   left_B = np.array([*left, *[0] * (B - len(left))], np.int32)
   front.rows, tokens_BC, logprobs_BC = _draw(
