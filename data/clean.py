@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import json
 import pathlib
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -81,7 +82,9 @@ def _key(config: DataConfig, steps: dict[str, Any], fingerprint: str) -> str:
     )
     for name, step in steps.items()
   ]
-  text = json.dumps((FORMAT, fingerprint, parts))
+  # What is a letter differs between Pythons.
+  unicode = unicodedata.unidata_version
+  text = json.dumps((FORMAT, unicode, fingerprint, parts))
   return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
