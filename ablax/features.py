@@ -112,6 +112,42 @@ FEATURES = {
     "Kalamkar et al. 2019, arXiv:1905.12322",
     "models/linear.py",
   ),
+  "stochastic_depth": Feature(
+    "model.stochastic_depth=0.1",
+    "Stochastic depth",
+    "Huang et al. 2016, arXiv:1603.09382",
+    "models/block.py",
+  ),
+  "loss_scaling": Feature(
+    "model.compute_dtype=float16",
+    "Mixed precision in float16, with dynamic loss scaling",
+    "Micikevicius et al. 2018, arXiv:1710.03740",
+    "train/loss_scale.py",
+  ),
+  "layer_decay": Feature(
+    "opt.layer_decay=0.8",
+    "Layer-wise learning rates",
+    "Howard and Ruder 2018, arXiv:1801.06146",
+    "train/optimizers/rules.py",
+  ),
+  "noise_scale": Feature(
+    "log.noise_scale=True",
+    "Gradient noise scale",
+    "McCandlish et al. 2018, arXiv:1812.06162",
+    "train/noise.py",
+  ),
+  "detail": Feature(
+    "log.detail=100",
+    "Norms and activations, layer by layer",
+    "Glorot and Bengio 2010",
+    "train/detail.py",
+  ),
+  "blockwise_attention": Feature(
+    "model.implementation=xla",
+    "Attention by blocks, with recomputation",
+    "Dao et al. 2022, arXiv:2205.14135",
+    "kernels/flash_attention/xla.py",
+  ),
   "chunked_cross_entropy": Feature(
     "model.implementation=auto",
     "Cross-entropy without all logits",

@@ -12,7 +12,10 @@ from ablax.kernels.dispatch import dispatch
 from ablax.kernels.flash_attention import xla
 from ablax.kernels.flash_attention.reference import attention
 
-PROVES = ("mixer:attention",)
+PROVES = (
+  "mixer:attention",
+  "feature:blockwise_attention",
+)
 
 B, T, S, N, K, H = 2, 7, 11, 6, 2, 5
 

@@ -11,6 +11,8 @@ from ablax.models.config import RESIDUALS
 from ablax.models.context import Context, DropoutKey, stochastic_depth
 from ablax.models.param import init_params, specs
 
+PROVES = ("feature:stochastic_depth",)
+
 B, T, D, L = 6, 5, 24, 5
 
 

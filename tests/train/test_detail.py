@@ -25,6 +25,8 @@ from ablax.train.step import (
   make_train_step,
 )
 
+PROVES = ("feature:detail",)
+
 V = 64
 
 

@@ -32,6 +32,8 @@ from ablax.train.step import (
 )
 from ablax.train.story import story
 
+PROVES = ("feature:loss_scaling",)
+
 HALF = {"model__compute_dtype": "float16", "model__vocab_size": 64}
 
 

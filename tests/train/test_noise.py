@@ -14,6 +14,8 @@ from ablax.train.noise import NoiseScale, estimates
 from ablax.train.objectives import Loss
 from ablax.train.step import loss_and_grads
 
+PROVES = ("feature:noise_scale",)
+
 P, B, T, N = 5, 8, 6, 4  # numbers in a gradient, rows, tokens, microbatches
 MEAN = np.array([1.0, -0.5, 0.2, 0.0, 0.3])
 SIGMA = np.diag([2.0, 1.0, 0.5, 3.0, 0.1]) + 0.05

@@ -17,6 +17,8 @@ from ablax.train.optimizers import make_optimizer
 from ablax.train.optimizers.rules import layer_factors, match_rules
 from ablax.train.schedules import make_schedule
 
+PROVES = ("feature:layer_decay",)
+
 TREE = {
   "embedding": jnp.array([[1.0, -2.0], [0.5, 3.0]]),
   "groups": {
