@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .__main__ import guarded
+from .errors import UserError
 
 _EXAMPLES = """\
 examples:
@@ -171,8 +172,7 @@ def _compare(stories: Sequence[Mapping[str, Any]], console: Any) -> None:
 
   table = Table(
     *("run", "status", "updates", "tokens", "loss"),
-    *("bits per byte", "best", "tokens/s", "time"),
-    title_justify="left",
+    *("bits/byte", "best", "tokens/s", "time"),
   )
   keys = {k for s in stories for k in s.get("changes", {})}
   differ = sorted(
@@ -199,8 +199,12 @@ def _compare(stories: Sequence[Mapping[str, Any]], console: Any) -> None:
       text((s.get("best") or {}).get("bits_per_byte"), "{:.4f}"),
       count(s["tokens_per_s"]) if "tokens_per_s" in s else "",
       _duration(s["seconds"]) if "seconds" in s else "",
-      *(str(changes.get(key, "")) for key in differ),
+      *(str(changes.get(key, "as base")) for key in differ),
     )
+  for column in table.columns:
+    column.overflow = "fold"  # nothing is cut off
+  if not console.is_terminal:  # a file has no width to keep to
+    console.width = 1000
   console.print(table, markup=False)
 
 
@@ -218,10 +222,20 @@ def main(argv: list[str]) -> int:
   from .train.report import make_console
   from .train.story import story
 
-  stories = [story(run) for run in given.runs]
+  several, stories = len(given.runs) > 1, []
+  for run in given.runs:
+    try:
+      stories.append(story(run))
+    except UserError as error:
+      if not several:
+        raise
+      # As runs/* brings them along.
+      print(f"left out: {error}", file=sys.stderr)
+  if not stories:
+    raise UserError(f"none of the {len(given.runs)} folders holds a run")
   if given.json:
-    print(json.dumps(stories if len(stories) > 1 else stories[0], indent=2))
-  elif len(stories) > 1:
+    print(json.dumps(stories if several else stories[0], indent=2))
+  elif several:
     _compare(stories, make_console())
   else:
     show(stories[0], make_console())

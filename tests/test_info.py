@@ -120,6 +120,16 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def test_what_is_no_run_is_left_out_of_a_table(tmp_path, capsys):
+  folder = run(tmp_path / "r", LINES, [], CONFIG)
+  (tmp_path / "notes.txt").write_text("not a run")
+  assert main([str(tmp_path / "notes.txt"), str(folder)]) == 0
+  out, err = capsys.readouterr()
+  assert "left out:" in err and "notes.txt" in err and "unknown" in out
+  with pytest.raises(UserError, match="none of the 2 folders holds a run"):
+    main([str(tmp_path / "notes.txt"), str(tmp_path)])
+
+
 def test_only_what_was_chosen_counts_as_a_change():
   from ablax.configs import base
   from ablax.train.config import resolve
@@ -145,13 +155,10 @@ def test_the_curve_goes_where_the_points_go():
   assert curve([(3, 1.0)], width=2, height=1) == ["⣀⣀"]
 
 
-def test_several_runs_are_a_table_of_what_differs(
-  tmp_path, capsys, monkeypatch
-):
+def test_several_runs_are_a_table_of_what_differs(tmp_path, capsys):
   from ablax.configs import base
   from ablax.train.config import resolve
 
-  monkeypatch.setenv("COLUMNS", "200")
   start = {**START, **HERE, "time": at(0)}
   folders = []
   for name, lr in (("slow", 1e-4), ("fast", 1e-2)):

@@ -188,8 +188,8 @@ def make_update(
       "lr": jnp.asarray(setup.schedule(state.step), jnp.float32),
     }
     if noise:
-      mean_square = metrics.pop("noise/squares")
-      n = metrics.pop("noise/n") * loss.weight
+      mean_square, _ = metrics.pop("noise/squares"), metrics.pop("noise/n")
+      n = loss.metrics["noise/n"]
       metrics |= estimates(mean_square, n, norm**2, loss.weight)
     loss_scale = state.loss_scale
     if scale is not None:

@@ -54,11 +54,10 @@ class WandB:
     # Ours, not W&B's own counter: a restart may go back some updates.
     self._run.define_metric("step")
     self._run.define_metric("*", step_metric="step")
-    self.where = (
-      f"Weights & Biases: {self._run.url}"
-      if mode == "online"
-      else f"Weights & Biases, offline; upload with: wandb sync {self._run.dir}"
-    ).removesuffix("/files")
+    self.where = f"Weights & Biases: {self._run.url}"
+    if mode == "offline":
+      folder = pathlib.Path(self._run.dir).parent
+      self.where = f"Weights & Biases: upload with wandb sync {folder}"
 
   def write(self, step: int, metrics: Mapping[str, Any]) -> None:
     self._run.log({**dict(numbers(metrics)), "step": step})

@@ -127,7 +127,7 @@ def _unit(weights: Array) -> Array:
   """A power of two by which gradients are divided while they are float16.
 
   The loss is linear in the weights: divided by this, the largest one is in
-  [256, 512], a logit's gradient at most that, and a probability of 1e-9 still
+  [256, 512), a logit's gradient at most that, and a probability of 1e-9 still
   a float16. A loss scale comes too late for them, with the cotangent.
   """
   largest = jnp.max(jnp.abs(weights))

@@ -28,7 +28,8 @@ FORWARD, BACKWARD = jnp.float8_e4m3fn, jnp.float8_e5m2
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  emulate: bool = False  # also where the device has no fp8: slow, same numbers
+  # Also where the device has no fp8: slow, and rounded to the same numbers.
+  emulate: bool = False
 
 
 def matmul(
@@ -47,8 +48,8 @@ def matmul(
     raise UserError(
       f"model.matmul='fp8' needs an NVIDIA GPU of compute capability 8.9 or"
       f" more, or a TPU from v6e on, and this is {device.device_kind}; use"
-      " model.matmul=default, or model.opts.fp8.emulate=true to see the same"
-      " numbers, slowly"
+      " model.matmul=default, or model.opts.fp8.emulate=true to round to the"
+      " same numbers, slowly"
     )
   # The kernel as it is kept: rounded once, and its gradient not at all.
   return _product(spec, x.astype(config.compute_dtype), kernel)
@@ -58,7 +59,7 @@ def quantize(
   a: Float[Array, "..."], dtype: Any
 ) -> tuple[Array, Float[Array, ""]]:
   """a / scale in fp8, and the scale: max |a| / the format's largest number."""
-  # fp32: the largest entry over 448 is below bf16's precision of it.
+  # fp32: a bf16 scale is off by up to 2^-9, and the largest entry is cut off.
   a = a.astype(jnp.float32)
   limit = float(jnp.finfo(dtype).max)
   scale = jnp.max(jnp.abs(a)) / limit

@@ -127,7 +127,7 @@ def test_wandb_offline_has_the_numbers_and_a_restart_keeps_its_id(
   config = small(steps=2, log__wandb="offline", log__project="mine")
   assert config.hash == small(steps=2).hash
   train(config, workdir)
-  assert "upload with: wandb sync" in capsys.readouterr().out
+  assert "upload with wandb sync" in capsys.readouterr().out
   lines = read_lines(workdir / "metrics.jsonl")
   ((ids, rows),) = records(workdir / "wandb")
   name = (workdir / "wandb_id").read_text()

@@ -19,8 +19,8 @@ from . import Check
 # Relative to a leaf's largest entry. The sums of a gradient over tokens are
 # taken in another order: about sqrt(tokens) roundings of the compute dtype.
 TOLERANCE = {"float32": 2e-5, "bfloat16": 6e-2, "float16": 8e-3}
-# Each microbatch has its own scales, so that its numbers are rounded
-# elsewhere: 6e-2 and 0.12 (E5M2), where the two largest entries meet.
+# Each microbatch has scales of its own, so that the same number is rounded
+# elsewhere in each: by 6e-2 (E4M3) and 0.12 (E5M2), in several products.
 TOLERANCE |= {"fp8": 0.4}
 
 
