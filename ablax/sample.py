@@ -237,9 +237,12 @@ def main(argv: list[str]) -> int:
     sys.stdout.flush()
 
   def continue_one(prompt: str) -> None:
-    say("" if chat else prompt)
-    (completion,) = completions([prompt], lambda _, text: say(text))
-    say("\n")
+    # With the first text, so that an error stands on a line of its own.
+    start = iter(["" if chat else prompt])
+    (completion,) = completions(
+      [prompt], lambda _, text: say(next(start, "") + text)
+    )
+    say(next(start, "") + "\n")
     if chat:
       chat.add(prompt, completion.text)
 

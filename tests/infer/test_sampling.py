@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ablax.errors import UserError
-from ablax.infer.decoding import sample
+from ablax.infer.decoding import beam, sample
 from ablax.infer.sampling import Sampling, generate, score
 from ablax.models.lm import apply, param_specs
 from ablax.models.mixers import MIXERS, Mixer
@@ -116,6 +116,39 @@ def test_the_seed_changes_the_draw(run):
 def test_greedy_takes_the_likeliest_allowed_token(run, logits_after):
   tokens = run(["abc"], **GREEDY)[0].tokens
   assert list(tokens) == likeliest_allowed(logits_after("abc", tokens[:-1]))
+
+
+@pytest.mark.parametrize("decoding", ["sample", "beam"])
+def test_penalties_count_as_the_output_grows(
+  run, logits_after, letters, decoding
+):
+  settings = {
+    "repetition_penalty": 1.3,
+    "frequency_penalty": 1.5,
+    "presence_penalty": 0.5,
+    "max_tokens": 12,
+  }
+  # One beam is greedy, with log-probabilities in place of logits.
+  how = {"temperature": 0}
+  if decoding == "beam":
+    how = {"decoding": "beam", "options": beam.Options(beams=1)}
+  text = "jn"
+  (found,) = run([text], **settings, **how)
+  prompt = {1, *letters().encode(text)}
+  logits_TV = logits_after(text, found.tokens[:-1])
+  if decoding == "beam":
+    logits_TV = jax.nn.log_softmax(logits_TV)
+  expected = []
+  for i, logits_V in enumerate(np.array(logits_TV, np.float64)):
+    output = found.tokens[:i]
+    for v in prompt | set(output):
+      logits_V[v] *= 1.3 if logits_V[v] < 0 else 1 / 1.3
+    for v in set(output):
+      logits_V[v] -= 1.5 * output.count(v) + 0.5
+    expected += likeliest_allowed(logits_V[None])
+  assert list(found.tokens) == expected
+  # The prompt's last token has come up, and was not penalised for the prompt.
+  assert found.tokens[0] == letters().encode(text)[-1]
 
 
 def test_ids_are_a_prompt_as_they_are(run, letters):
