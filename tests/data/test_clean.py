@@ -213,9 +213,14 @@ COMMAND = [
   "-m",
   "ablax.prepare",
   "--config=configs/lm/tiny.py",
-  "--config.data.clean=exact,minhash",
-  "--config.data.tokenizer=bytes",
-  "--config.data.max_bytes=6e6",
+  # English, Chinese and code.
+  "--config.data.mixture=(('tfds:enwiki_excerpt', 2.0, 0.0),"
+  "('tfds:three_kingdoms', 1.0, 0.0), ('stdlib', 1.0, 0.0))",
+  "--config.data.clean=exact,gopher,minhash",
+  "--config.data.tokenizer=bpe",
+  "--config.data.tokenizer_bytes=1e6",
+  "--config.data.max_bytes=3e6",
+  "--config.data.heldout_bytes=100_000",
   "--workers=2",
 ]
 
