@@ -110,13 +110,13 @@ FEATURES = {
     "model.compute_dtype=bfloat16",
     "Mixed precision in bfloat16",
     "Kalamkar et al. 2019, arXiv:1905.12322",
-    "models/linear.py",
+    "models/matmuls/default.py",
   ),
   "stochastic_depth": Feature(
     "model.stochastic_depth=0.1",
     "Stochastic depth",
     "Huang et al. 2016, arXiv:1603.09382",
-    "models/block.py",
+    "models/context.py",
   ),
   "loss_scaling": Feature(
     "model.compute_dtype=float16",
