@@ -41,8 +41,8 @@ def generate(
 
   A completion depends on the prompt, the settings and its number among the n,
   and not on the other prompts, their number or their order, unless a mixer is
-  `batch_dependent`; bit for bit on one machine, for one `n_rows`. The work
-  lies on the devices of `params`.
+  `batch_dependent`: for one `n_rows` the same bits, which tests hold a CPU to.
+  The work lies on the devices of `params`.
 
   Args:
     prompts: texts, which BOS is put before, or ids, which are taken as they

@@ -66,7 +66,10 @@ TOOLS = """\
 {% endmacro %}
 {% set ns = namespace(last=-1, n=0) %}
 {% for m in messages %}
-{% if m.role == 'user' %}{% set ns.last = loop.index0 %}{% endif %}
+  {% if m.role == 'user' %}
+    {% set ns.last = loop.index0 %}
+    user {{ loop.index }}
+  {% endif %}
 {% endfor %}
 {% if tools %}
 # Tools
