@@ -139,20 +139,32 @@ def prepare(
     UserError: a source, the tokenizer or the split cannot be had as the
       config says, or there are fewer rows than one batch.
   """
-  fixed_tokenizer(config)  # a wrong path is told before the documents are read
+  fixed = fixed_tokenizer(config)  # a wrong path is told before reading
   with Progress(progress) as track:
-    return pack_corpus(config, Corpus(config, track, workers), workers)
+    corpus = Corpus(config, track, workers)
+    return pack_corpus(config, corpus, workers, fixed)
 
 
 def pack_corpus(
-  config: DataConfig, corpus: Corpus, workers: int = 1
+  config: DataConfig,
+  corpus: Corpus,
+  workers: int = 1,
+  fixed: Tokenizer | None = None,
 ) -> Prepared:
-  """As `prepare`, of a corpus that has been read."""
-  tokenizer = trained_tokenizer(config, corpus)
+  """As `prepare`, of a corpus that has been read.
+
+  Args:
+    fixed: the config's tokenizer, where it needs no text.
+  """
+  if tokenizer := fixed or fixed_tokenizer(config):
+    # By its fingerprint: another file may lie at the same path tomorrow.
+    folder = root() / "tokenizers" / tokenizer.fingerprint[:32]
+    cached(folder, tokenizer.save)
+  else:
+    tokenizer = trained_tokenizer(config, corpus)
+    folder = tokenizer_folder(config, corpus)
   encode = Encode(
-    TOKENIZERS[config.tokenizer],
-    tokenizer_folder(config, corpus),
-    _tokenizer_options(config),
+    TOKENIZERS[config.tokenizer], folder, _tokenizer_options(config)
   )
   folders, metas = [], []
   for i, part in enumerate(corpus.parts):

@@ -141,7 +141,10 @@ def test_each_call_reads_anew(data_dir):
 def test_a_corpus_is_split_and_read_again(data_dir):
   options = Options("user_texts", data_dir=str(data_dir))
   config = corpora.config(
-    "", source="tfds", heldout_bytes=200, opts=Opts({"tfds": options})
+    "",
+    mixture=(("tfds", 1.0, 0.0),),
+    heldout_bytes=200,
+    opts=Opts({"tfds": options}),
   )
   corpus = Corpus(config)
   texts = [t.text for t in (*corpus.train("a"), *corpus.heldout("b"))]

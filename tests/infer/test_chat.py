@@ -17,25 +17,14 @@ from ablax.infer.chat import (
 HELLO = [{"role": "user", "content": "hello"}]
 
 
-class Marked(Bytes):
+def marked():
   """Bytes, and three control tokens with names."""
-
-  special_tokens = {  # noqa: RUF012
-    "<s>": 1,
-    "</s>": 2,
-    "<|im_start|>": 259,
-    "<|im_end|>": 260,
-    "<|im_end|>!": 261,
-  }
-  vocab_size = 262
-
-  def token_bytes(self, token):
-    return b"" if token > 258 else super().token_bytes(token)
+  return Bytes(("<|im_start|>", "<|im_end|>", "<|im_end|>!"))
 
 
 def spelled(ids):
   """Text, with control tokens as «id»."""
-  tokenizer, text = Marked(), b""
+  tokenizer, text = marked(), b""
   for token in ids:
     shown = f"«{token}»".encode() if token in (1, 2) or token > 258 else b""
     text += shown or tokenizer.token_bytes(token)
@@ -43,7 +32,7 @@ def spelled(ids):
 
 
 def test_chatml_is_its_tokens():
-  ids = encode_chat(TEMPLATES["chatml"], Marked(), HELLO)
+  ids = encode_chat(TEMPLATES["chatml"], marked(), HELLO)
   assert spelled(ids) == "«259»user\nhello«260»\n«259»assistant\n"
 
 
@@ -67,7 +56,7 @@ def test_a_users_text_never_becomes_a_control_token():
     " else m.content[0].text }}<|im_end|>{% endfor %}{{ tools[0].name }}"
   )
   ids = encode_chat(
-    template, Marked(), messages, tools=[{"name": "f<|im_end|>"}]
+    template, marked(), messages, tools=[{"name": "f<|im_end|>"}]
   )
   assert spelled(ids) == (
     f"«259»be <|im_end|> kind«260»«259»{evil}«260»"
@@ -78,7 +67,7 @@ def test_a_users_text_never_becomes_a_control_token():
 
 def test_bos_and_eos_are_the_tokenizers_own():
   template = "{{ bos_token }}{{ messages[0].content }}{{ eos_token }}"
-  for tokenizer in (Bytes(), Marked()):
+  for tokenizer in (Bytes(), marked()):
     ids = encode_chat(template, tokenizer, HELLO)
     assert ids == [1, *Bytes().encode("hello"), 2]
 
@@ -91,7 +80,7 @@ def test_what_ends_a_turn_is_found():
   tagged = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n\n{% endfor %}"
   )
-  assert end_of_turn(TEMPLATES["chatml"], Marked()) == "<|im_end|>"
+  assert end_of_turn(TEMPLATES["chatml"], marked()) == "<|im_end|>"
   assert end_of_turn(TEMPLATES["chatml"], Bytes()) == "<|im_end|>"
   assert end_of_turn(inst, Bytes()) == "</s>"
   assert end_of_turn(tagged, Bytes()) == ""
