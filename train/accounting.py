@@ -118,14 +118,17 @@ def accounts(setup: Setup) -> Accounts:
   batch = abstract_batch(rows, config.data.seq_len)
   tokens = rows * config.data.seq_len
   objective = make_objective(config)
-  apply = functools.partial(lm.apply, config.model)
+  # What a model costs is what the references compute, with whole attention;
+  # what is executed may be less, or be computed twice.
+  plain = dataclasses.replace(config.model, implementation="reference")
   key = jax.eval_shape(lambda: jax.random.key(0))
 
-  def forward(params, batch, key=None):
+  def forward(params, batch, key=None, model=config.model):
+    apply = functools.partial(lm.apply, model)
     return objective(apply, params, batch, key).sum
 
   params = abstract.params
-  run = jax.make_jaxpr(forward)(params, batch).jaxpr
+  run = jax.make_jaxpr(functools.partial(forward, model=plain))(params, batch)
   run_grad = jax.make_jaxpr(jax.grad(forward))(params, batch, key).jaxpr
   sizes = {
     name: math.prod(leaf.shape)
@@ -136,7 +139,7 @@ def accounts(setup: Setup) -> Accounts:
     decode = state_bytes(config.model, 1, config.model.max_len)
   except UserError:
     decode = None
-  forward_flops = count_flops(run) / tokens
+  forward_flops = count_flops(run.jaxpr) / tokens
   return Accounts(
     params=sum(math.prod(a.shape) for a in jax.tree.leaves(params)),
     embedding_params=sum(sizes.values()),

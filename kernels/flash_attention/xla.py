@@ -187,11 +187,8 @@ def _attend_forward(static, block, q_BTKGH, k_BSKH, v_BSKH, masks):
 def _attend_backward(static, block, residuals, do_BKGTH):
   q_BTKGH, k_BSKH, v_BSKH, masks, o_BKGTH, lse_BKGT = residuals
   # fp32: the difference dp - delta cancels.
-  delta_BKGT = jnp.einsum(
-    "BKGTH,BKGTH->BKGT",
-    do_BKGTH,
-    o_BKGTH,
-    preferred_element_type=jnp.float32,
+  delta_BKGT = jnp.sum(
+    do_BKGTH.astype(jnp.float32) * o_BKGTH.astype(jnp.float32), axis=-1
   )
   dq = []
   dk = jnp.zeros(k_BSKH.shape, jnp.float32)
