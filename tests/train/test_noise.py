@@ -146,7 +146,8 @@ def test_a_run_logs_it_and_trains_to_the_same_numbers(small, tmp_path):
   assert "noise/squares" not in a[0] and "noise/n" not in a[0]
   for x, y in zip(a, b, strict=True):
     for key in ("loss", "grad_norm"):
-      assert x.get(key) == y.get(key)
+      # XLA fuses the norms with the sums: the last bit may be another.
+      assert x.get(key) == pytest.approx(y.get(key), rel=1e-6)
 
 
 def test_without_microbatches_it_is_refused(small):
