@@ -145,9 +145,10 @@ def test_a_run_logs_it_and_trains_to_the_same_numbers(small, tmp_path):
   assert keys <= a[0].keys() and not keys & b[0].keys()
   assert "noise/squares" not in a[0] and "noise/n" not in a[0]
   for x, y in zip(a, b, strict=True):
-    for key in ("loss", "grad_norm"):
+    assert x.keys() - keys == y.keys()
+    for key in {"loss", "grad_norm"} & x.keys():
       # XLA fuses the norms with the sums: the last bit may be another.
-      assert x.get(key) == pytest.approx(y.get(key), rel=1e-6)
+      assert x[key] == pytest.approx(y[key], rel=1e-6)
 
 
 def test_without_microbatches_it_is_refused(small):
