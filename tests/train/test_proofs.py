@@ -179,7 +179,25 @@ def test_a_dropped_row_fails_data(small, monkeypatch):
 
   # The order agrees with itself; only the epoch is short of rows.
   monkeypatch.setattr(data, "train_batches", dropping)
-  assert "an epoch has every row exactly once" in failures("data", small())
+  missed = failures("data", small())
+  assert "an epoch of text has every row exactly once" in missed
+
+
+def test_a_mixture_is_proven_source_by_source(small, corpus, tmp_path):
+  for i in range(30):
+    (tmp_path / f"{i}.txt").write_text(f"{i} and more of it\n" * 20)
+  names = [f"text:{folder}" for folder in (corpus, tmp_path)]
+  config = small(
+    data__source="",
+    data__mixture=tuple(
+      (name, w, 0.0) for name, w in zip(names, (3.0, 1.0), strict=True)
+    ),
+    data__opts__text__paths=(),
+  )
+  found = outcomes("data", config)
+  assert all(found.values())
+  claims = [claim for claim in found if claim.startswith("an epoch of text:")]
+  assert len(claims) == 2
 
 
 def test_one_different_bit_fails_resume(small, tmp_path):

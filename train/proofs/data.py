@@ -1,5 +1,6 @@
 """Proof: one order of the data, for any number of shards, through a resume."""
 
+import bisect
 import dataclasses
 import itertools
 import math
@@ -7,8 +8,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ...data.pipeline import train_batches
-from ...data.prepare import prepare
+from ...data.pipeline import Batch, train_batches
+from ...data.prepare import Prepared, prepare
 from ..config import Config
 from ..step import BATCH
 from . import Check
@@ -72,13 +73,24 @@ def prove(config: Config, batches: int = 6) -> Iterator[Check]:
       difference is None,
       difference or f"batches {batches} to {2 * batches - 1}",
     )
-  epoch = train_batches(prepared, config.data)
-  seen: list[int] = []
-  while len(seen) < prepared.n_train_rows:
-    seen += next(epoch)["row"].tolist()
-  once = seen[: prepared.n_train_rows]
-  yield Check(
-    "an epoch has every row exactly once",
-    sorted(once) == list(range(prepared.n_train_rows)),
-    f"{len(set(once)):,} different rows of {prepared.n_train_rows:,}",
-  )
+  yield from _epochs(prepared, train_batches(prepared, config.data))
+
+
+def _epochs(prepared: Prepared, stream: Iterator[Batch]) -> Iterator[Check]:
+  """Reads until every source has gone through its rows once."""
+  ends = list(itertools.accumulate(p.n_train_rows for p in prepared.parts))
+  seen: list[list[int]] = [[] for _ in ends]
+  while any(
+    len(rows) < part.n_train_rows
+    for rows, part in zip(seen, prepared.parts, strict=True)
+  ):
+    for row in next(stream)["row"].tolist():
+      seen[bisect.bisect_right(ends, row)].append(row)
+  for rows, part, end in zip(seen, prepared.parts, ends, strict=True):
+    n = part.n_train_rows
+    once = rows[:n]
+    yield Check(
+      f"an epoch of {part.name} has every row exactly once",
+      sorted(once) == list(range(end - n, end)),
+      f"{len(set(once)):,} different rows of {n:,}",
+    )
