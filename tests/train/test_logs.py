@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 import types
 
 import pytest
@@ -118,6 +119,16 @@ def records(folder):
   return parts
 
 
+def whole_records(folder):
+  """As `records`, once W&B's own process has written what it was given."""
+  for _ in range(100):
+    parts = records(folder)
+    if all(ids and rows for ids, rows in parts):
+      break
+    time.sleep(0.2)
+  return parts
+
+
 def test_wandb_offline_has_the_numbers_and_a_restart_keeps_its_id(
   small, tmp_path, monkeypatch, capsys
 ):
@@ -129,7 +140,7 @@ def test_wandb_offline_has_the_numbers_and_a_restart_keeps_its_id(
   train(config, workdir)
   assert "upload with wandb sync" in capsys.readouterr().out
   lines = read_lines(workdir / "metrics.jsonl")
-  ((ids, rows),) = records(workdir / "wandb")
+  ((ids, rows),) = whole_records(workdir / "wandb")
   name = (workdir / "wandb_id").read_text()
   assert ids == {(name, "mine")} and name.startswith(config.hash)
   assert len(rows) == len(lines)
@@ -140,7 +151,7 @@ def test_wandb_offline_has_the_numbers_and_a_restart_keeps_its_id(
   again = WandB(workdir, config.log)
   again.write(3, {"loss": 1.0})
   again.close()
-  parts = records(workdir / "wandb")
+  parts = whole_records(workdir / "wandb")
   assert [part[0] for part in parts] == [ids, ids]
   assert parts[-1][1][0]["loss"] == 1.0 and parts[-1][1][0]["step"] == 3
 
