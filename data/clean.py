@@ -44,22 +44,21 @@ def clean(
     name: step.facts() for name, step in steps.items() if hasattr(step, "facts")
   }
   key = _key(config, steps, fingerprint)
-  unfinished = root() / "work" / f"clean-{key}"
 
   def tracked(what: str) -> Iterator[Text]:
     return track(f"cleaning: {what}", texts(), n_bytes)
 
   def build(folder: pathlib.Path) -> None:
-    if beam is None:
-      decisions = _decide(list(steps.values()), tracked, unfinished, workers)
-    else:
-      from .beam import decide
+    with work.unfinished(f"clean-{key}") as unfinished:
+      if beam is None:
+        decisions = _decide(list(steps.values()), tracked, unfinished, workers)
+      else:
+        from .beam import decide
 
-      decisions = decide(config, list(steps.values()), beam, unfinished)
+        decisions = decide(config, list(steps.values()), beam, unfinished)
     decisions.save(folder)
 
   folder = cached(root() / "cleaned" / key, build)
-  work.forget(unfinished)
   return Decisions.load(folder), facts
 
 

@@ -175,12 +175,10 @@ def pack_corpus(
       tokenizer.fingerprint,
       config.seq_len,
     )
-    unfinished = root() / "work" / f"encode-{key}"
     build = functools.partial(
-      _pack, corpus, i, tokenizer, encode, config.seq_len, workers, unfinished
+      _pack, corpus, i, tokenizer, encode, config.seq_len, workers, key
     )
     folders.append(cached(root() / "packed" / key, build))
-    work.forget(unfinished)
     metas.append(json.loads((folders[-1] / _META).read_text()))
   wanted = shares(config, [meta["train_tokens"] for meta in metas])
   parts = tuple(
@@ -272,7 +270,7 @@ def _pack(
   encode: Encode,
   seq_len: int,
   workers: int,
-  unfinished: pathlib.Path,
+  key: str,
   folder: pathlib.Path,
 ) -> None:
   """Writes both sides' rows and meta.json of a source into `folder`."""
@@ -290,12 +288,13 @@ def _pack(
     )
     return _write(rows, folder / f"{side}.array_record")
 
-  n_train_rows, train_tokens = write(
-    "train", corpus.train(f"packing {name}", part)
-  )
-  n_heldout_rows, _ = write(
-    "heldout", corpus.heldout(f"packing held-out {name}", part)
-  )
+  with work.unfinished(f"encode-{key}") as unfinished:
+    n_train_rows, train_tokens = write(
+      "train", corpus.train(f"packing {name}", part)
+    )
+    n_heldout_rows, _ = write(
+      "heldout", corpus.heldout(f"packing held-out {name}", part)
+    )
   utf8 = b"".join(
     text.text.encode() for text in corpus.heldout(f"compressing {name}", part)
   )

@@ -7,6 +7,8 @@ and on however many processes it ran.
 
 import collections
 import concurrent.futures
+import contextlib
+import fcntl
 import importlib.util
 import io
 import multiprocessing
@@ -21,6 +23,8 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import feather
 
+from .cache import root
+
 Task = Callable[[Sequence[str]], pa.Table]
 
 
@@ -34,8 +38,7 @@ def run(
 
   Args:
     task: makes a table from texts; the same one from the same texts.
-    folder: keeps the results; whoever asks for it names in it all that the
-      results depend on, and removes it in the end.
+    folder: of `unfinished`, whose name tells all that the results depend on.
     workers: processes; 1 works in this one. A task that others cannot import,
       such as a plugin's, is done in this one too.
   """
@@ -77,9 +80,22 @@ def finished(folder: pathlib.Path) -> Iterator[pa.Table]:
     i += 1
 
 
-def forget(folder: pathlib.Path) -> None:
-  """Removes results that are no longer needed."""
-  shutil.rmtree(folder, ignore_errors=True)
+@contextlib.contextmanager
+def unfinished(name: str) -> Iterator[pathlib.Path]:
+  """Gives the folder of some results, and removes it when they are used.
+
+  What an error or a kill leaves stays, to go on from. Where several processes
+  do the same work at once, the last one removes it.
+  """
+  place = root() / "work"
+  place.mkdir(parents=True, exist_ok=True)
+  with (place / f".{name}.lock").open("w") as lock:
+    fcntl.flock(lock, fcntl.LOCK_SH)
+    yield place / name
+    fcntl.flock(lock, fcntl.LOCK_UN)
+    with contextlib.suppress(BlockingIOError):
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      shutil.rmtree(place / name, ignore_errors=True)
 
 
 def _file(folder: pathlib.Path, i: int) -> pathlib.Path:

@@ -43,8 +43,6 @@ def test_results_come_in_order_and_stay(tmp_path, calls):
   tables = work.run(Count(calls), BATCHES, tmp_path / "w")
   assert lengths(tables) == LENGTHS
   assert lengths(work.finished(tmp_path / "w")) == LENGTHS
-  work.forget(tmp_path / "w")
-  assert not list(work.finished(tmp_path / "w"))
 
 
 def test_what_was_finished_is_not_done_again(tmp_path, calls):
@@ -53,6 +51,20 @@ def test_what_was_finished_is_not_done_again(tmp_path, calls):
   assert len(list(calls.iterdir())) == 2
   assert lengths(work.run(Count(calls), BATCHES, tmp_path / "w")) == LENGTHS
   assert len(list(calls.iterdir())) == 5
+
+
+def test_the_last_of_two_at_once_removes_the_folder(tmp_path, monkeypatch):
+  monkeypatch.setenv("ABLAX_CACHE", str(tmp_path))
+  with work.unfinished("x") as folder:
+    folder.mkdir()
+    with work.unfinished("x") as other:
+      assert other == folder
+    assert folder.is_dir()
+  assert not folder.exists()
+  with pytest.raises(KeyboardInterrupt), work.unfinished("x") as folder:
+    folder.mkdir()
+    raise KeyboardInterrupt
+  assert folder.is_dir()
 
 
 def test_a_result_that_was_half_written_is_made_again(tmp_path, calls):
