@@ -150,6 +150,9 @@ def test_an_order_that_depends_on_the_shards_fails_data(small, monkeypatch):
     part = config.batch_size // n_shards
 
     class Strided:
+      def __iter__(self):
+        return self
+
       def __next__(self):
         batches = [next(stream) for _ in range(n_shards)]
         return {k: v[:part] for k, v in batches[shard].items()}
