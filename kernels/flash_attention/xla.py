@@ -48,15 +48,16 @@ def attention(
   block = block or BLOCK.get(backend, BLOCK["*"])
   N, H = q_BTNH.shape[2:]
   K = k_BSKH.shape[2]
+  # Heads before positions: a block's products are then plain matrix products.
   q_BTKGH = (q_BTNH * H**-0.5).reshape(*q_BTNH.shape[:2], K, N // K, H)
   static = _Static(causal, q_offset if isinstance(q_offset, int) else None)
   # Any: custom_vjp hides the type of the result.
   o_BKGTH: Any = _attend(
     static,
     block,
-    q_BTKGH,
-    k_BSKH,
-    v_BSKH,
+    jnp.moveaxis(q_BTKGH, 1, 3),
+    jnp.moveaxis(k_BSKH, 1, 2),
+    jnp.moveaxis(v_BSKH, 1, 2),
     _Masks(q_segments_BT, k_segments_BS, jnp.asarray(q_offset)),
   )
   return jnp.moveaxis(o_BKGTH, 3, 1).reshape(q_BTNH.shape)
@@ -115,10 +116,10 @@ def _seen(
   return seen[:, None, None]
 
 
-def _scores(q_BTKGH: Array, k_BSKH: Array, seen: Array) -> Array:
+def _scores(q_BKGTH: Array, k_BKSH: Array, seen: Array) -> Array:
   # fp32: as in the reference.
   s_BKGTS = jnp.einsum(
-    "BTKGH,BSKH->BKGTS", q_BTKGH, k_BSKH, preferred_element_type=jnp.float32
+    "BKGTH,BKSH->BKGTS", q_BKGTH, k_BKSH, preferred_element_type=jnp.float32
   )
   return jnp.where(seen, s_BKGTS, -jnp.inf)
 
@@ -142,13 +143,13 @@ def _joined(blocks_nX: Array, axis: int) -> Array:
   return a.reshape(*a.shape[:axis], -1, *a.shape[axis + 2 :])
 
 
-def _forward(static, block, q_BTKGH, k_BSKH, v_BSKH, masks):
+def _forward(static, block, q_BKGTH, k_BKSH, v_BKSH, masks):
   o, lse = [], []
-  for run in _runs(static, q_BTKGH.shape[1], k_BSKH.shape[1], block):
-    k, v = k_BSKH[:, : run.n_keys], v_BSKH[:, : run.n_keys]
+  for run in _runs(static, q_BKGTH.shape[3], k_BKSH.shape[2], block):
+    k, v = k_BKSH[:, :, : run.n_keys], v_BKSH[:, :, : run.n_keys]
 
     def one(carry, i, run=run, k=k, v=v):
-      q = _block(q_BTKGH, run, i, 1)
+      q = _block(q_BKGTH, run, i, 3)
       start = run.start + i * run.size
       seen = _seen(static.causal, masks, start, run.size, run.n_keys)
       s_BKGTS = _scores(q, k, seen)
@@ -157,7 +158,7 @@ def _forward(static, block, q_BTKGH, k_BSKH, v_BSKH, masks):
       p_BKGTS = jnp.exp(s_BKGTS - m_BKGT1)
       l_BKGT1 = jnp.maximum(p_BKGTS.sum(-1, keepdims=True), 1e-30)
       o_BKGTH = jnp.einsum(
-        "BKGTS,BSKH->BKGTH",
+        "BKGTS,BKSH->BKGTH",
         p_BKGTS.astype(v.dtype),
         v,
         preferred_element_type=jnp.float32,
@@ -172,59 +173,61 @@ def _forward(static, block, q_BTKGH, k_BSKH, v_BSKH, masks):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _attend(static, block, q_BTKGH, k_BSKH, v_BSKH, masks):
-  return _forward(static, block, q_BTKGH, k_BSKH, v_BSKH, masks)[0]
+def _attend(static, block, q_BKGTH, k_BKSH, v_BKSH, masks):
+  return _forward(static, block, q_BKGTH, k_BKSH, v_BKSH, masks)[0]
 
 
-def _attend_forward(static, block, q_BTKGH, k_BSKH, v_BSKH, masks):
-  o, lse = _forward(static, block, q_BTKGH, k_BSKH, v_BSKH, masks)
+def _attend_forward(static, block, q_BKGTH, k_BKSH, v_BKSH, masks):
+  o, lse = _forward(static, block, q_BKGTH, k_BKSH, v_BKSH, masks)
   # With these two kept, recomputation of a layer leaves attention out.
   o = checkpoint_name(o, "attention")
   lse = checkpoint_name(lse, "attention")
-  return o, (q_BTKGH, k_BSKH, v_BSKH, masks, o, lse)
+  return o, (q_BKGTH, k_BKSH, v_BKSH, masks, o, lse)
 
 
 def _attend_backward(static, block, residuals, do_BKGTH):
-  q_BTKGH, k_BSKH, v_BSKH, masks, o_BKGTH, lse_BKGT = residuals
+  q_BKGTH, k_BKSH, v_BKSH, masks, o_BKGTH, lse_BKGT = residuals
   # fp32: the difference dp - delta cancels.
   delta_BKGT = jnp.sum(
     do_BKGTH.astype(jnp.float32) * o_BKGTH.astype(jnp.float32), axis=-1
   )
   dq = []
-  dk = jnp.zeros(k_BSKH.shape, jnp.float32)
-  dv = jnp.zeros(v_BSKH.shape, jnp.float32)
-  for run in _runs(static, q_BTKGH.shape[1], k_BSKH.shape[1], block):
-    k, v = k_BSKH[:, : run.n_keys], v_BSKH[:, : run.n_keys]
+  B, K, S, H = k_BKSH.shape
+  dk = dv = jnp.zeros((B, K, H, S), jnp.float32)
+  for run in _runs(static, q_BKGTH.shape[3], k_BKSH.shape[2], block):
+    k, v = k_BKSH[:, :, : run.n_keys], v_BKSH[:, :, : run.n_keys]
 
     def one(carry, i, run=run, k=k, v=v):
-      q = _block(q_BTKGH, run, i, 1)
+      q = _block(q_BKGTH, run, i, 3)
       do = _block(do_BKGTH, run, i, 3)
       start = run.start + i * run.size
       seen = _seen(static.causal, masks, start, run.size, run.n_keys)
       lse = _block(lse_BKGT, run, i, 3)[..., None]
       p_BKGTS = jnp.exp(_scores(q, k, seen) - lse)
       dp_BKGTS = jnp.einsum(
-        "BKGTH,BSKH->BKGTS", do, v, preferred_element_type=jnp.float32
+        "BKGTH,BKSH->BKGTS", do, v, preferred_element_type=jnp.float32
       )
       ds_BKGTS = p_BKGTS * (dp_BKGTS - _block(delta_BKGT, run, i, 3)[..., None])
       ds_BKGTS, p_BKGTS = ds_BKGTS.astype(q.dtype), p_BKGTS.astype(q.dtype)
-      dq_BTKGH = jnp.einsum("BKGTS,BSKH->BTKGH", ds_BKGTS, k)
-      dk_BSKH = jnp.einsum(
-        "BKGTS,BTKGH->BSKH", ds_BKGTS, q, preferred_element_type=jnp.float32
+      dq_BKGTH = jnp.einsum("BKGTS,BKSH->BKGTH", ds_BKGTS, k)
+      # H before S: the left operand, which a CPU turns round, is the small one.
+      dk_BKHS = jnp.einsum(
+        "BKGTH,BKGTS->BKHS", q, ds_BKGTS, preferred_element_type=jnp.float32
       )
-      dv_BSKH = jnp.einsum(
-        "BKGTS,BKGTH->BSKH", p_BKGTS, do, preferred_element_type=jnp.float32
+      dv_BKHS = jnp.einsum(
+        "BKGTH,BKGTS->BKHS", do, p_BKGTS, preferred_element_type=jnp.float32
       )
       dk, dv = carry
-      return (dk + dk_BSKH, dv + dv_BSKH), dq_BTKGH
+      return (dk + dk_BKHS, dv + dv_BKHS), dq_BKGTH
 
-    zero = jnp.zeros(k.shape, jnp.float32)
+    zero = jnp.zeros((*k.shape[:2], k.shape[3], run.n_keys), jnp.float32)
     (dk_run, dv_run), dq_run = _loop(one, (zero, zero), run.n)
-    dq.append(_joined(dq_run, 1))
-    dk = dk.at[:, : run.n_keys].add(dk_run)
-    dv = dv.at[:, : run.n_keys].add(dv_run)
-  dq = jnp.concatenate(dq, axis=1)
-  return dq, dk.astype(k_BSKH.dtype), dv.astype(v_BSKH.dtype), None
+    dq.append(_joined(dq_run, 3))
+    dk = dk.at[..., : run.n_keys].add(dk_run)
+    dv = dv.at[..., : run.n_keys].add(dv_run)
+  dk = jnp.swapaxes(dk, 2, 3).astype(k_BKSH.dtype)
+  dv = jnp.swapaxes(dv, 2, 3).astype(v_BKSH.dtype)
+  return jnp.concatenate(dq, axis=3), dk, dv, None
 
 
 _attend.defvjp(_attend_forward, _attend_backward)

@@ -61,6 +61,28 @@ def test_default_is_the_einsum_in_the_compute_dtype(model_config, spec):
 
 
 @pytest.mark.parametrize("spec", SPECS)
+def test_the_gradients_of_default_are_those_of_the_einsum(model_config, spec):
+  """Which a CPU takes by a rule of ours, whichever operand is the smaller."""
+  x, kernel, g = operands(spec)
+  a, b, out = spec.replace("->", ",").split(",")
+  for dtype, tolerance in (("float32", 2e-6), ("bfloat16", 2e-2)):
+    config = model_config(compute_dtype=dtype)
+    product = functools.partial(MATMULS["default"], config, spec)
+    _, vjp = jax.vjp(product, x, kernel)
+    grads = vjp(g.astype(dtype))
+    x_64, kernel_64, g_64 = (np.asarray(v, np.float64) for v in (x, kernel, g))
+    wanted = (
+      np.einsum(f"{out},{b}->{a}", g_64, kernel_64),
+      np.einsum(f"{a},{out}->{b}", x_64, g_64),
+    )
+    for got, want in zip(grads, wanted, strict=True):
+      assert got.dtype == jnp.float32
+      # As above, and the bfloat16 sum is rounded once more.
+      error = np.abs(np.asarray(got, np.float64) - want).max()
+      assert error <= tolerance * np.abs(want).max()
+
+
+@pytest.mark.parametrize("spec", SPECS)
 def test_fp8_is_the_product_of_the_rounded_operands(model_config, spec):
   """And its gradients those of E5M2 cotangents with E4M3 operands."""
   config = model_config(**EMULATED)
