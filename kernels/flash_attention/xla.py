@@ -225,6 +225,9 @@ def _attend_backward(static, block, residuals, do_BKGTH):
     dq.append(_joined(dq_run, 3))
     dk = dk.at[..., : run.n_keys].add(dk_run)
     dv = dv.at[..., : run.n_keys].add(dv_run)
+  # A lone block's product and this transpose XLA would make one product: of the
+  # other order, which in bf16 it can't run on a CPU.
+  dk, dv = jax.lax.optimization_barrier((dk, dv))
   dk = jnp.swapaxes(dk, 2, 3).astype(k_BKSH.dtype)
   dv = jnp.swapaxes(dv, 2, 3).astype(v_BKSH.dtype)
   return jnp.concatenate(dq, axis=3), dk, dv, None

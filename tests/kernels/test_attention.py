@@ -108,6 +108,32 @@ def test_bfloat16_is_near_the_definition(attend):
   )
 
 
+@pytest.mark.parametrize("block", [6, 16])
+def test_bfloat16_gradients_are_near_those_in_float32(block):
+  """In one program, with several blocks and with a lone one."""
+
+  @functools.partial(jax.jit, static_argnums=0)
+  def grads(attend, *qkv):
+    def loss(*qkv):
+      return jnp.sum(attend(*qkv, causal=True).astype(jnp.float32) ** 2)
+
+    return jax.grad(loss, argnums=(0, 1, 2))(*qkv)
+
+  keys = jax.random.split(jax.random.key(0), 3)
+  shapes = (2, 16, 4, 8), (2, 16, 2, 8), (2, 16, 2, 8)
+  inputs = [
+    jax.random.normal(key, shape, jnp.bfloat16)
+    for key, shape in zip(keys, shapes, strict=True)
+  ]
+  blockwise = functools.partial(xla.attention, block=block)
+  wanted = grads(attention, *(a.astype(jnp.float32) for a in inputs))
+  for got, want in zip(grads(blockwise, *inputs), wanted, strict=True):
+    assert got.dtype == jnp.bfloat16
+    # Products of probabilities and cotangents of 8 bits each, some ten of them.
+    error = np.abs(got.astype(np.float32) - want).max()
+    assert error <= 0.04 * np.abs(want).max()
+
+
 def test_grouped_queries_are_repeated_keys(attend):
   q, k, v = qkv()
   many = (jnp.repeat(a, N // K, axis=2) for a in (k, v))
