@@ -1,6 +1,7 @@
 """Where the time of our training step goes on a CPU, part by part.
 
-  python benchmarks/profile_step.py [--shape=small|mid] [--steps=4] [--json=FILE]
+  python benchmarks/profile_step.py [--shape=small|mid] [--steps=4]
+    [--json=FILE]
 
 Traces the step of benchmarks/train_step.py and gives each moment to the
 operations that run in it, in equal parts; an operation belongs to the part of
@@ -93,7 +94,7 @@ def main():
   step = make_train_step(setup).lower(state, batch).compile()
   names = {}
   for line in step.as_text().splitlines():
-    found = re.match(r"\s*(?:ROOT )?%?([\w.\-]+) = .*op_name=\"([^\"]+)\"", line)
+    found = re.match(r'\s*(?:ROOT )?%?([\w.\-]+) = .*op_name="([^"]+)"', line)
     if found:
       names[found[1]] = found[2]
 
