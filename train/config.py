@@ -211,8 +211,8 @@ def _choices(c: Mapping[str, Any]) -> Iterator[tuple[str, Registry, str]]:
   yield "opt", OPTIMIZERS, c["opt"]["name"]
   yield "opt", SCHEDULES, c["opt"]["schedule"]
   yield "opt", AVERAGES, c["opt"]["average"]
-  for name, _, _ in c["data"]["mixture"]:
-    yield "data", SOURCES, source_word(name)
+  for word in dict.fromkeys(source_word(p[0]) for p in c["data"]["mixture"]):
+    yield "data", SOURCES, word
   for step in c["data"]["clean"]:
     yield "data", CLEANERS, step
   yield "data", TOKENIZERS, c["data"]["tokenizer"]
@@ -295,6 +295,8 @@ def resolve(
       option = key.removeprefix(f"{prefix}.")
       set_option(fields, option, overrides.pop(key), key)
     chosen[namespace][entry] = options(**fields)
+  data = values["data"]
+  data["mixture"] = tuple(map(_with_own_options, data["mixture"]))
   for namespace, rest in given.items():
     for entry in rest:
       _refuse_option(f"{namespace}.opts.{entry}", chosen)
@@ -341,6 +343,19 @@ def _spread(
       f" is short for {longer}={meaning(word)}: keep one"
     )
   node[longer] = meaning(word)
+
+
+def _with_own_options(row: tuple) -> tuple:
+  """A part of the mixture, its own options as those of `data.opts` are."""
+  name, weight, epochs, *own = row
+  given = {}
+  for option, value in (own[0] if own else {}).items():
+    options = SOURCES.options(source_word(name))
+    fields = {f.name: f.default for f in dataclasses.fields(options)}
+    set_option(fields, option, value, f"data.mixture: {name!r}: {option}")
+    given[option] = fields[option]
+  # None is as none: the hash of a run is then the same.
+  return (name, weight, epochs, Opts(given)) if given else row[:3]
 
 
 def _refuse_option(key: str, chosen: Mapping[str, Mapping]) -> None:

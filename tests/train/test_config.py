@@ -339,7 +339,7 @@ def test_an_unknown_word_is_refused_with_the_nearest(key, value, message):
     ({"opt.accum_steps": 0}, "opt.accum_steps=0 must be at least 1"),
     ({"opt.lr_rules": (("(", 1.0),)}, "opt.lr_rules: ('(', 1.0) is not"),
     ({"opt.decay_rules": (("x", "y"),)}, "opt.decay_rules='y' has the wrong"),
-    ({"opt.decay_rules": (("x",),)}, "opt.decay_rules=(('x',),) has the wrong"),
+    ({"opt.decay_rules": (("x",),)}, "opt.decay_rules: ('x',) must have 2"),
     ({"objective.z_loss": -1.0}, "objective.z_loss=-1.0 must not be"),
     ({"objective.label_smoothing": 1.0}, "must be in [0, 1)"),
     ({"data.batch_size": 0}, "data.batch_size=0 must be at least 1"),
