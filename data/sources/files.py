@@ -20,6 +20,7 @@ from . import Document
 
 _BLOCK = 1 << 20  # bytes
 _ROWS = 1024  # of Parquet, held at a time
+_WHITE = " \t\r\n"  # what documents in a file are cut at
 _LFS = b"version https://git-lfs"
 _PACKED = {".gz": "gzip", ".zst": "Zstandard"}
 
@@ -88,19 +89,26 @@ def _opened(file: pathlib.Path) -> Any:
 def cut(
   blocks: Iterator[str], end: re.Pattern[str], blank: bool = False
 ) -> Iterator[str]:
-  """Yields what lies between matches of `end`; blank ones where asked."""
-  rest = ""
+  """Yields what lies between matches of `end`; blank ones where asked.
+
+  Args:
+    end: matches spaces, tabs and line ends alone.
+  """
+  held: list[str] = []  # of what goes on; looked at once, however long it is
+  white = ""  # behind it; a match may begin here and end in a later block
   for block in blocks:
-    rest += block
+    text = white + block
+    solid = len(text.rstrip(_WHITE))
     start = 0
-    for match in end.finditer(rest):
-      if match.end() == len(rest):
-        break  # the separator may go on in the next block
-      if blank or rest[start : match.start()].strip():
-        yield rest[start : match.start()]
+    for match in end.finditer(text, 0, solid):
+      piece = "".join([*held, text[start : match.start()]])
+      held.clear()
+      if blank or piece.strip():
+        yield piece
       start = match.end()
-    rest = rest[start:]
-  rest = rest.rstrip("\r\n")
+    held.append(text[start:solid])
+    white = text[solid:]
+  rest = ("".join(held) + end.split(white, maxsplit=1)[0]).rstrip("\r\n")
   if rest.strip():
     yield rest
 
