@@ -283,3 +283,33 @@ def test_pieces_in_turn_are_the_documents(tmp_path):
   assert [d for piece in pieces for d in piece] == list(source.documents())
   whole = SOURCES["stdlib"](None)
   assert whole.n_pieces() == 1
+
+
+def test_a_number_of_too_many_digits_is_told_with_its_line(tmp_path):
+  (tmp_path / "a.jsonl").write_text('{"text": ' + "9" * 5000 + "}\n")
+  assert "a.jsonl:1 is not JSON (Exceeds the limit" in (
+    error(tmp_path / "a.jsonl")
+  )
+
+
+def test_a_row_that_is_not_utf8_is_told_with_its_number(tmp_path):
+  pyarrow = pytest.importorskip("pyarrow")
+  pytest.importorskip("pyarrow.parquet")
+
+  rows = [b"fine"] * 1500 + [b"ab\xe9"] + [b"fine"]
+  column = pyarrow.array(rows).view(pyarrow.string())
+  pyarrow.parquet.write_table(
+    pyarrow.table({"text": column}), tmp_path / "a.parquet"
+  )
+  assert "a.parquet column 'text' row 1500 is not UTF-8 (byte offset 2)" in (
+    error(tmp_path / "a.parquet")
+  )
+
+
+def test_ndjson_is_json_lines_and_json_is_a_document(tmp_path):
+  (tmp_path / "a.ndjson").write_text('{"text": "one"}\n')
+  (tmp_path / "b.json").write_text('{\n  "name": "b"\n}\n')
+  assert read(tmp_path) == [
+    ("a.ndjson#1", "one"),
+    ("b.json", '{\n  "name": "b"\n}\n'),
+  ]
