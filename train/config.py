@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import pathlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -294,7 +295,14 @@ def resolve(
     for key in [k for k in overrides if k.startswith(f"{prefix}.")]:
       option = key.removeprefix(f"{prefix}.")
       set_option(fields, option, overrides.pop(key), key)
-    chosen[namespace][entry] = options(**fields)
+    try:
+      chosen[namespace][entry] = options(**fields)
+    except UserError as error:
+      # Entries may share their Options, which then do not know the whole key.
+      first = re.match(r"\w*", str(error))
+      if first and first[0] in fields:
+        raise UserError(f"{prefix}.{error}") from None
+      raise
   data = values["data"]
   data["mixture"] = tuple(map(_with_own_options, data["mixture"]))
   for namespace, rest in given.items():

@@ -304,6 +304,22 @@ def test_an_unknown_word_is_refused_with_the_nearest(key, value, message):
   assert said.startswith(key.replace("pattern", "mixer")) and message in said
 
 
+@pytest.mark.parametrize(
+  ("tokenizer", "option", "value"),
+  [
+    ("byte_bpe", "pattern", "("),
+    ("byte_bpe", "pattern", ""),
+    ("bpe", "special_tokens", "a,a"),
+    ("unigram", "character_coverage", "2.0"),
+    ("words", "min_count", "0"),
+  ],
+)
+def test_a_shared_option_is_told_with_its_whole_key(tokenizer, option, value):
+  key = f"data.opts.{tokenizer}.{option}"
+  changes = {"data.tokenizer": tokenizer, key: value}
+  assert refused(resolve, base.get_config(), changes).startswith(key)
+
+
 # Combinations.
 
 
