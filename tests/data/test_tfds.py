@@ -224,7 +224,7 @@ def test_two_splits_are_refused(tmp_path):
     ("enwik", "did you mean 'enwiki_excerpt'?"),
     ("le_news", "did you mean 'lee_news'?"),
     ("wikipedia2/x", "did you mean 'wikipedia'?"),
-    ("qqqqqqqq", "there is: enwiki_excerpt, lee_news, "),
+    ("qqqqqqqq", "there is: bible_kjv, botchan, "),
     ("huggingface:squad", "is not a name of TFDS or ablax"),
   ],
 )
