@@ -25,7 +25,7 @@ class NoOptions:
 
 
 class Opts(Mapping[str, Any]):
-  """The chosen entries' options: entry name -> `Options` instance; hashable."""
+  """Options by name, hashable: the chosen entries', or those of one part."""
 
   def __init__(self, options: Mapping[str, Any] | None = None):
     self._options = dict(options or {})

@@ -7,9 +7,13 @@ Bytes per token are of held-out documents, which no tokenizer was trained on;
 """
 
 import argparse
+import codecs
 import dataclasses
+import glob
 import json
+import os
 import pathlib
+import re
 import sys
 import time
 from typing import Any
@@ -25,7 +29,7 @@ from .data.tokenizers import TOKENIZERS
 from .data.tokenizers.hugging_face import VOCABULARY
 from .data.tokenizers.measure import measure
 from .data.tokenizers.report import Row, report
-from .errors import UserError
+from .errors import UserError, nearest
 from .registry import Opts
 
 _EXAMPLES = """\
@@ -36,17 +40,41 @@ examples:
 """
 
 _IMPORTS = ("tokenizer_json", "sentencepiece")
+# What is said of a config's key is said of the flag that sets it here.
+_FLAGS = {
+  r"data\.source\b": "--source",
+  r"data\.opts\.text\.paths\b": "--source",
+  r"data\.opts\.text\.documents\b": "--documents",
+  r"data\.vocab_size\b": "--vocab-size",
+  r"data\.tokenizer_bytes\b": "--tokenizer-bytes",
+  r"data\.heldout_bytes\b": "--heldout-bytes",
+  r"(data\.opts\.\w+\.)?\bspecial_tokens\b": "--special-token",
+  r"data\.opts\.(tokenizer_json|sentencepiece)\.path\b": "--file",
+}
 
 
 def main(argv: list[str]) -> int:
-  args = _parser().parse_args(argv)
+  try:
+    return _main(_parser().parse_args(argv))
+  except UserError as error:
+    raise _of_flags(error) from error
+
+
+def _of_flags(error: UserError) -> UserError:
+  text = str(error)
+  for key, flag in _FLAGS.items():
+    text = re.sub(key, flag, text)
+  return UserError(text)
+
+
+def _main(args: argparse.Namespace) -> int:
   kinds = [] if args.file and args.kind is None else _kinds(args.kind)
   configs = [(kind, _config(args, kind)) for kind in kinds]
   for file in args.file:
     # The folder tells one tokenizer.json from another.
     name = "-".join(file.absolute().parts[-2:])
     configs.append((name, _config(args, _kind_of(file), path=str(file))))
-  rows = []
+  rows, failed = [], []
   with Progress(sys.stderr.isatty() and not args.json) as track:
     fixed = [fixed_tokenizer(config) for _, config in configs]
     corpus = Corpus(configs[0][1], track)
@@ -55,7 +83,11 @@ def main(argv: list[str]) -> int:
       if tokenizer is None:
         was_there = tokenizer_folder(config, corpus).is_dir()
         start = time.perf_counter()
-        tokenizer = trained_tokenizer(config, corpus)
+        try:
+          tokenizer = trained_tokenizer(config, corpus)
+        except UserError as error:  # the others may have taken minutes
+          failed.append(f"{name}: {error}")
+          continue
         if not was_there:
           seconds = time.perf_counter() - start
       texts = (text.text for text in corpus.heldout("measuring"))
@@ -72,12 +104,14 @@ def main(argv: list[str]) -> int:
       )
       if args.out:
         tokenizer.save(args.out / name if len(configs) > 1 else args.out)
-  if args.json:
+  if args.json and rows:
     print(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
-    return 0
-  report(rows, corpus.heldout_bytes, corpus.train_bytes)
-  if args.out:
-    print(f"saved in {args.out}")
+  elif rows:
+    report(rows, corpus.heldout_bytes, corpus.train_bytes)
+    if args.out:
+      print(f"saved in {args.out}")
+  if failed:
+    raise UserError("; ".join(failed))
   return 0
 
 
@@ -100,7 +134,8 @@ def _kind_of(file: pathlib.Path) -> str:
     is_json = (file / VOCABULARY).is_file()
   elif file.is_file():
     with file.open("rb") as stream:
-      is_json = stream.read(1) == b"{"
+      start = stream.read(256).removeprefix(codecs.BOM_UTF8)
+      is_json = start.lstrip().startswith(b"{")
   else:
     raise UserError(f"--file={file} is neither a file nor a folder")
   return _IMPORTS[0] if is_json else _IMPORTS[1]
@@ -111,10 +146,23 @@ def _config(args: argparse.Namespace, kind: str, **options: Any) -> DataConfig:
   opts = {
     kind: TOKENIZERS.options(kind)(special_tokens=special_tokens, **options)
   }
-  names = args.source
-  if not all(source_word(name) in SOURCES for name in names):
-    names = ["text"]
-    opts["text"] = TextOptions(tuple(args.source), args.documents)
+  names = [name for name in args.source if source_word(name) in SOURCES]
+  paths = tuple(name for name in args.source if name not in names)
+  for path in paths:
+    if not (os.path.exists(os.path.expanduser(path)) or glob.has_magic(path)):
+      raise UserError(
+        f"--source={path} is neither a file here nor a source"
+        f"{nearest(source_word(path), SOURCES)}"
+      )
+  if paths:
+    names.append("text")
+  if any(source_word(name) == "text" for name in names):
+    opts["text"] = TextOptions(paths, args.documents or "file")
+  elif args.documents:
+    raise UserError(
+      f"--documents={args.documents} is of text files, and --source names"
+      f" {', '.join(names)}; leave it out"
+    )
   return DataConfig(
     mixture=tuple((name, 1.0, 0.0) for name in names),
     balance="shares",
@@ -150,8 +198,8 @@ def _parser() -> argparse.ArgumentParser:
   )
   parser.add_argument(
     "--documents",
-    default="file",
-    help="what one document is in text files: file, line or paragraph",
+    help="what one document is in text files: file, line or paragraph"
+    " (default: file)",
   )
   trained = ",".join(kind for kind in TOKENIZERS if kind not in _IMPORTS)
   parser.add_argument(

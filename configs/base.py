@@ -83,7 +83,9 @@ def get_config() -> ConfigDict:
 
   d = c.data = ConfigDict()
   # (source, weight, most epochs); 0 epochs: any number. A source is NAME or
-  # NAME:WHAT, as in text:notes/ and tfds:three_kingdoms.
+  # NAME:WHAT, as in text:notes/ and tfds:three_kingdoms. A fourth element
+  # holds options of this one alone, over those of data.opts.NAME, as in
+  # ("hf:notes", 1.0, 0.0, {"split": "test", "column": "body"}).
   d.mixture = (("stdlib", 1.0, 0.0),)
   d.source = ""  # short for mixture = ((source, 1.0, 0.0),)
   d.balance = "shares"  # what weights are: shares of the rows | epochs

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from ..errors import UserError, nearest
@@ -17,9 +18,11 @@ class Part:
   """One source of the mixture.
 
   Attributes:
-    name: as the config has it: "stdlib", "tfds:three_kingdoms".
+    name: as the config has it, its own options behind it: "stdlib",
+      "tfds:three_kingdoms", "hf:notes(split=test)".
     word: the source's registered name.
-    options: of the source, the part of `name` behind the colon included.
+    options: of the source: those of `data.opts`, what stands behind the
+      colon, its own.
     weight: not negative; what it means is in `data.balance`.
     epochs: how often its rows may be seen at most; 0: any number of times.
   """
@@ -35,7 +38,10 @@ class Part:
 class DataConfig:
   """What is read and in which order; units and meaning in configs/base.py."""
 
-  mixture: tuple[tuple[str, float, float], ...]
+  mixture: tuple[
+    tuple[str, float, float] | tuple[str, float, float, Mapping[str, Any]],
+    ...,
+  ]
   balance: str
   temperature: float
   clean: tuple[str, ...]
@@ -70,8 +76,8 @@ class DataConfig:
         f"data.temperature={self.temperature} must be at least 0.1; 1 takes the"
         " weights as they are, more evens them out"
       )
-    names = [name for name, _, _ in self.mixture]
-    for name, weight, epochs in self.mixture:
+    names = [_name(name, *own) for name, _, _, *own in self.mixture]
+    for name, (_, weight, epochs, *_) in zip(names, self.mixture, strict=True):
       if not (0 <= weight < math.inf and 0 <= epochs < math.inf):
         raise UserError(
           f"data.mixture: {name!r} has weight {weight} and epochs {epochs};"
@@ -82,7 +88,7 @@ class DataConfig:
         raise UserError(
           f"data.mixture names {name!r} twice; add up the two weights"
         )
-    if not any(weight for _, weight, _ in self.mixture):
+    if not any(weight for _, weight, *_ in self.mixture):
       raise UserError("data.mixture gives no source a weight above 0")
     self.parts  # noqa: B018  what it refuses is refused here
 
@@ -90,14 +96,25 @@ class DataConfig:
   def parts(self) -> tuple[Part, ...]:
     """The sources with a weight above 0, in the order of the config."""
     parts = []
-    for name, weight, epochs in self.mixture:
+    for name, weight, epochs, *own in self.mixture:
       if weight:
         word, colon, argument = name.partition(":")
         options = self.opts.get(word, SOURCES.options(word)())
+        if own:
+          options = dataclasses.replace(options, **own[0])
         if colon:
           options = _with_argument(word, options, argument)
+        name = _name(name, *own)
         parts.append(Part(name, word, options, weight, epochs))
     return tuple(parts)
+
+
+def _name(name: str, own: Mapping[str, Any] | None = None) -> str:
+  """Returns a part's name, which tells it from one of the same source."""
+  if not own:
+    return name
+  said = ",".join(f"{option}={value}" for option, value in sorted(own.items()))
+  return f"{name}({said})"
 
 
 def source_word(name: str) -> str:
@@ -121,8 +138,9 @@ def _with_argument(word: str, options: Any, argument: str) -> Any:
   default = getattr(type(options)(), field)
   if getattr(options, field) != default:
     raise UserError(
-      f"data.source={word}:{argument} and data.opts.{word}.{field}="
-      f"{getattr(options, field)!r} are both set; keep one"
+      f"data.source={word}:{argument} and its option {field}="
+      f"{getattr(options, field)!r} (data.opts.{word}.{field}, or the part's"
+      " own) are both set; keep one"
     )
   # As on the command line: a,b is short for ("a", "b").
   value = tuple(argument.split(",")) if default == () else argument

@@ -86,7 +86,7 @@ def test_the_table_of_the_readme_is_fresh(capsys):
 
 def test_a_stale_table_is_told_and_written_anew(tmp_path, capsys):
   file = tmp_path / "README.md"
-  text = f"# before\n{catalog.BEGIN}\nold\n{catalog.END}\nafter\n"
+  text = f"# before\n{catalog.BEGIN}\nan old row\n{catalog.END}\nafter\n"
   file.write_text(text)
   assert catalog.main(["--check", str(file)]) == 1
   assert "the table is stale; run ablax catalog --write=" in (
@@ -97,7 +97,7 @@ def test_a_stale_table_is_told_and_written_anew(tmp_path, capsys):
   assert catalog.main(["--check", str(file)]) == 0
   new = file.read_text()
   assert new.startswith("# before\n") and new.endswith("\nafter\n")
-  assert catalog.markdown() in new and "old" not in new
+  assert catalog.markdown() in new and "an old row" not in new
   assert "evidence" not in new
 
 

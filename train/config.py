@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import pathlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -211,8 +212,8 @@ def _choices(c: Mapping[str, Any]) -> Iterator[tuple[str, Registry, str]]:
   yield "opt", OPTIMIZERS, c["opt"]["name"]
   yield "opt", SCHEDULES, c["opt"]["schedule"]
   yield "opt", AVERAGES, c["opt"]["average"]
-  for name, _, _ in c["data"]["mixture"]:
-    yield "data", SOURCES, source_word(name)
+  for word in dict.fromkeys(source_word(p[0]) for p in c["data"]["mixture"]):
+    yield "data", SOURCES, word
   for step in c["data"]["clean"]:
     yield "data", CLEANERS, step
   yield "data", TOKENIZERS, c["data"]["tokenizer"]
@@ -294,7 +295,16 @@ def resolve(
     for key in [k for k in overrides if k.startswith(f"{prefix}.")]:
       option = key.removeprefix(f"{prefix}.")
       set_option(fields, option, overrides.pop(key), key)
-    chosen[namespace][entry] = options(**fields)
+    try:
+      chosen[namespace][entry] = options(**fields)
+    except UserError as error:
+      # Entries may share their Options, which then do not know the whole key.
+      first = re.match(r"\w*", str(error))
+      if first and first[0] in fields:
+        raise UserError(f"{prefix}.{error}") from None
+      raise
+  data = values["data"]
+  data["mixture"] = tuple(map(_with_own_options, data["mixture"]))
   for namespace, rest in given.items():
     for entry in rest:
       _refuse_option(f"{namespace}.opts.{entry}", chosen)
@@ -341,6 +351,19 @@ def _spread(
       f" is short for {longer}={meaning(word)}: keep one"
     )
   node[longer] = meaning(word)
+
+
+def _with_own_options(row: tuple) -> tuple:
+  """A part of the mixture, its own options as those of `data.opts` are."""
+  name, weight, epochs, *own = row
+  given = {}
+  for option, value in (own[0] if own else {}).items():
+    options = SOURCES.options(source_word(name))
+    fields = {f.name: f.default for f in dataclasses.fields(options)}
+    set_option(fields, option, value, f"data.mixture: {name!r}: {option}")
+    given[option] = fields[option]
+  # None is as none: the hash of a run is then the same.
+  return (name, weight, epochs, Opts(given)) if given else row[:3]
 
 
 def _refuse_option(key: str, chosen: Mapping[str, Mapping]) -> None:

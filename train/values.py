@@ -112,15 +112,26 @@ def convert(value: Any, like: Any, key: str) -> Any:
     if not all(isinstance(v, type(first)) for v in value):
       raise wrong()
     if isinstance(first, tuple):  # records, such as (regex, factor)
-      if not all(len(v) == len(first) for v in value):
-        raise wrong()
-      value = tuple(
-        tuple(convert(a, b, key) for a, b in zip(v, first, strict=True))
-        for v in value
-      )
+      value = tuple(_record(v, first, key) for v in value)
   return value
 
 
+def _record(value: tuple, like: tuple, key: str) -> tuple:
+  known, rest = value[: len(like)], value[len(like) :]
+  may_end = key in _WITH_OPTIONS
+  ends = may_end and len(rest) == 1 and isinstance(rest[0], Mapping)
+  if len(known) < len(like) or (rest and not ends):
+    more = ", and may end with a dict of options" if may_end else ""
+    raise UserError(
+      f"{key}: {value!r} must have {len(like)} elements, like {like!r}{more}"
+    )
+  converted = (convert(a, b, key) for a, b in zip(known, like, strict=True))
+  return (*converted, *rest)
+
+
+# The records of these keys may end with options of what their first element
+# names; they are checked when that is known.
+_WITH_OPTIONS = ("data.mixture",)
 _KINDS = {
   bool: "true or false",
   int: "a whole number",

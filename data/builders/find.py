@@ -94,7 +94,8 @@ def _theirs(name: str, data_dir: pathlib.Path) -> Any:
         why = f"{type(error).__name__}: {why}"
       raise UserError(
         f"{KEY}={name!r} is not in {data_dir} and cannot be prepared here"
-        f" ({why}); where there is network, run: tfds build {name}"
+        f" ({why}); where there is network, with TensorFlow installed, run:"
+        f" tfds build {name}"
         f" --file_format={FORMAT} --data_dir=DIR, and set"
         " data.opts.tfds.data_dir=DIR"
       ) from error

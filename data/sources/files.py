@@ -20,6 +20,7 @@ from . import Document
 
 _BLOCK = 1 << 20  # bytes
 _ROWS = 1024  # of Parquet, held at a time
+_WHITE = " \t\r\n"  # what documents in a file are cut at
 _LFS = b"version https://git-lfs"
 _PACKED = {".gz": "gzip", ".zst": "Zstandard"}
 
@@ -88,19 +89,26 @@ def _opened(file: pathlib.Path) -> Any:
 def cut(
   blocks: Iterator[str], end: re.Pattern[str], blank: bool = False
 ) -> Iterator[str]:
-  """Yields what lies between matches of `end`; blank ones where asked."""
-  rest = ""
+  """Yields what lies between matches of `end`; blank ones where asked.
+
+  Args:
+    end: matches spaces, tabs and line ends alone.
+  """
+  held: list[str] = []  # of what goes on; looked at once, however long it is
+  white = ""  # behind it; a match may begin here and end in a later block
   for block in blocks:
-    rest += block
+    text = white + block
+    solid = len(text.rstrip(_WHITE))
     start = 0
-    for match in end.finditer(rest):
-      if match.end() == len(rest):
-        break  # the separator may go on in the next block
-      if blank or rest[start : match.start()].strip():
-        yield rest[start : match.start()]
+    for match in end.finditer(text, 0, solid):
+      piece = "".join([*held, text[start : match.start()]])
+      held.clear()
+      if blank or piece.strip():
+        yield piece
       start = match.end()
-    rest = rest[start:]
-  rest = rest.rstrip("\r\n")
+    held.append(text[start:solid])
+    white = text[solid:]
+  rest = ("".join(held) + end.split(white, maxsplit=1)[0]).rstrip("\r\n")
   if rest.strip():
     yield rest
 
@@ -116,7 +124,10 @@ def json_lines(
     where = f"{file}:{number}"
     try:
       row = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (
+      ValueError,
+      RecursionError,
+    ) as error:  # a number of 5000 digits, too
       raise UserError(
         f"{where} is not JSON ({error}); JSON Lines hold one object a line:"
         " mend the line or rename the file to .txt"
@@ -153,7 +164,9 @@ def parquet(
       check_column(str(file), table.schema_arrow, column, column_key)
       number = 0
       for batch in table.iter_batches(_ROWS, columns=[column]):
-        for text in batch.column(0).to_pylist():
+        for text in strings(
+          batch.column(0), f"{file} column {column!r}", number
+        ):
           yield Document(f"{name}#{number}", text or "")
           number += 1
     except (pyarrow.ArrowInvalid, OSError) as error:
@@ -161,6 +174,38 @@ def parquet(
         f"{file} is not a whole Parquet file"
         f" ({str(error).splitlines()[0]}); write it again"
       ) from None
+
+
+def strings(column: Any, what: str, n_before: int) -> list[str | None]:
+  """Returns the texts of a column of Arrow's, whose bytes nobody has checked.
+
+  Args:
+    what: the column; for the message.
+    n_before: rows of it before these.
+
+  Raises:
+    UserError: a row is not UTF-8.
+  """
+  try:
+    return column.to_pylist()
+  except UnicodeDecodeError:
+    for row, value in enumerate(column, n_before):
+      try:
+        value.as_py()
+      except UnicodeDecodeError as error:
+        raise UserError(
+          f"{what} row {row} is not UTF-8 (byte offset {error.start}); write it"
+          " again from text that is"
+        ) from None
+    raise
+
+
+# Suffix -> what reads the rows of such a file.
+ROWS = {
+  ".jsonl": json_lines,
+  ".ndjson": json_lines,
+  ".parquet": parquet,
+}
 
 
 def check_column(what: str, schema: Any, column: str, column_key: str) -> None:

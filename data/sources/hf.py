@@ -25,12 +25,8 @@ from . import Document, Source, files
 _COLUMN = "data.opts.hf.column"
 _SAVED = ("state.json", "dataset_dict.json")  # marks of save_to_disk
 _CARDS = ("README.md", ".huggingface.yaml")
-_ROWS = {
-  ".json": files.json_lines,
-  ".jsonl": files.json_lines,
-  ".ndjson": files.json_lines,
-  ".parquet": files.parquet,
-}
+# The library's .json holds lines, too; in a folder of text it is any document.
+_ROWS = {".json": files.json_lines, **files.ROWS}
 _YAML = re.compile(r"\s*---\r?\n(.*?)\r?\n---", re.DOTALL)  # atop a card
 _BATCH = 1024  # rows of a saved table that are held at a time
 
@@ -105,7 +101,8 @@ class HF(Source):
     files.check_column(str(self._folder), schema, column, _COLUMN)
     number = 0
     for batch in table.with_format("arrow").iter(_BATCH):
-      for text in batch.column(column).to_pylist():
+      what = f"{self._folder} column {column!r}"
+      for text in files.strings(batch.column(column), what, number):
         yield Document(f"{self._options.split}#{number}", text or "")
         number += 1
 

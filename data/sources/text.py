@@ -1,6 +1,6 @@
 """Your own files: plain text, JSON Lines or Parquet (files on your disk).
 
-Text and JSON Lines may be packed, as .gz or .zst.
+Text and JSON Lines (.jsonl, .ndjson) may be packed, as .gz or .zst.
 """
 
 import dataclasses
@@ -15,7 +15,6 @@ from ...errors import UserError, nearest
 from . import Document, Source, files
 
 _UNITS = ("file", "line", "paragraph")
-_ROWS = {".jsonl": files.json_lines, ".parquet": files.parquet}
 _COLUMN = "data.opts.text.column"
 
 
@@ -83,8 +82,8 @@ class Text(Source):
 
   def _read(self, name: str, file: pathlib.Path) -> Iterator[Document]:
     form = files.format_of(name)
-    if form in _ROWS:
-      return _ROWS[form](name, file, self._options.column, _COLUMN)
+    if form in files.ROWS:
+      return files.ROWS[form](name, file, self._options.column, _COLUMN)
     return self._plain(name, file)
 
   def _plain(self, name: str, file: pathlib.Path) -> Iterator[Document]:

@@ -125,11 +125,21 @@ def _said_beside(file: pathlib.Path) -> dict[str, str]:
       said = json.loads(beside.read_text(encoding="utf-8"))
     except ValueError as error:
       raise UserError(f"{beside} is not JSON: {error}") from None
+    if not isinstance(said, Mapping):
+      raise UserError(
+        f"{beside} is a JSON {type(said).__name__}, not an object; mend it, or"
+        " take it away and name the tokens in options"
+      )
     for end in Ends._fields:
       for key in (f"{end}_token", _INSTEAD.get(end, "")):
         token = said.get(key)
         if isinstance(token, Mapping):
           token = token.get("content")
+        if token and not isinstance(token, str):
+          raise UserError(
+            f"{beside}: {key}={token!r} must be a text; mend it, or take the"
+            " file away and name the token in options"
+          )
         if token:
           found.setdefault(end, token)
   return found

@@ -43,7 +43,9 @@ class TokenizerJSON(HuggingFace):
     del texts, vocab_size
     file = find(options.path, VOCABULARY, _KIND)
     try:
-      text = file.read_text(encoding="utf-8")
+      text = file.read_text(
+        encoding="utf-8-sig"
+      )  # a byte order mark is no JSON
       library = tokenizers.Tokenizer.from_str(text)
     except Exception as error:  # the library raises no narrower one
       fix = f"; name {VOCABULARY} beside it" if file.name == CONFIG else ""

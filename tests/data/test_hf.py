@@ -331,3 +331,13 @@ def test_without_the_library_its_package_is_named(folder, monkeypatch):
   assert error(folder) == (
     "data.source=hf needs the package datasets; pip install datasets"
   )
+
+
+def test_a_saved_row_that_is_not_utf8_is_told_with_its_number(tmp_path):
+  rows = [b"fine"] * 1500 + [b"ab\xe9"]
+  column = pyarrow.array(rows).view(pyarrow.string())
+  table = datasets.Dataset(pyarrow.table({"text": column}))
+  table.save_to_disk(str(tmp_path / "saved"))
+  assert "column 'text' row 1500 is not UTF-8 (byte offset 2)" in (
+    error(tmp_path / "saved")
+  )

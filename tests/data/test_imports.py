@@ -214,6 +214,26 @@ def test_a_file_beside_the_tokenizer_is_told_from_it(folder):
   assert "tokenizer_config.json is not JSON" in refused(
     "tokenizer_json", folder
   )
+  (folder / "tokenizer_config.json").write_text("[1]")
+  assert "tokenizer_config.json is a JSON list, not an object" in refused(
+    "tokenizer_json", folder
+  )
+
+
+@pytest.mark.parametrize("said", [5, {"content": 5}, ["<|end|>"]])
+def test_an_end_that_is_no_text_is_told_with_its_file(folder, said):
+  for file in ("tokenizer_config.json", "special_tokens_map.json"):
+    (folder / file).write_text(json.dumps({"eos_token": said}))
+    assert f"{file}: eos_token=" in refused("tokenizer_json", folder)
+    (folder / file).unlink()
+
+
+def test_a_byte_order_mark_is_no_part_of_a_tokenizer_json(folder):
+  plain = imported("tokenizer_json", folder, eos="<|end|>")
+  file = folder / "tokenizer.json"
+  file.write_text("\ufeff\n" + file.read_text(), encoding="utf-8")
+  marked = imported("tokenizer_json", folder, eos="<|end|>")
+  assert marked.encode("ab") == plain.encode("ab")
 
 
 def test_an_end_that_nothing_names_is_asked_for(folder):

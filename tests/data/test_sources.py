@@ -5,10 +5,12 @@ import gzip
 import json
 import os
 import pathlib
+import re
+import time
 
 import pytest
 
-from ablax.data.sources import SOURCES
+from ablax.data.sources import SOURCES, files
 from ablax.data.sources.text import Options, Text
 from ablax.errors import UserError
 
@@ -90,6 +92,31 @@ def test_blocks_of_the_reader_do_not_show(tmp_path, monkeypatch, documents):
   for block in (1, 2, 3, 7):
     monkeypatch.setattr("ablax.data.sources.files._BLOCK", block)
     assert read(tmp_path / "a.txt", documents=documents) == whole
+
+
+@pytest.mark.parametrize("end", [r"\r?\n", r"\r?\n(?:[ \t]*\r?\n)+"])
+def test_pieces_do_not_depend_on_where_blocks_end(end):
+  text = "a\n\n  \nb \n \n\t\nc\r\n\r\n \r\nd\n e\n \n"
+  pattern = re.compile(end)
+  whole = [piece for piece in pattern.split(text) if piece.strip()]
+  for first in range(len(text) + 1):
+    for second in range(first, len(text) + 1):
+      blocks = (text[:first], text[first:second], text[second:], "")
+      assert list(files.cut(iter(blocks), pattern)) == whole
+
+
+def test_a_long_line_takes_no_longer_in_many_blocks():
+  text, n_blocks = ("word " * 1_000_000).rstrip(), 250
+  size = len(text) // n_blocks
+
+  def seconds(*blocks):
+    start = time.process_time()
+    assert list(files.cut(iter(blocks), re.compile(r"\n"))) == [text]
+    return time.process_time() - start
+
+  many = [text[i : i + size] for i in range(0, len(text), size)]
+  # Quadratic, it took 100 times as long; a tenth of that is no accident.
+  assert seconds(*many) < 10 * max(seconds(text), 0.01)
 
 
 def test_jsonl_plain_and_compressed(tmp_path):
@@ -256,3 +283,33 @@ def test_pieces_in_turn_are_the_documents(tmp_path):
   assert [d for piece in pieces for d in piece] == list(source.documents())
   whole = SOURCES["stdlib"](None)
   assert whole.n_pieces() == 1
+
+
+def test_a_number_of_too_many_digits_is_told_with_its_line(tmp_path):
+  (tmp_path / "a.jsonl").write_text('{"text": ' + "9" * 5000 + "}\n")
+  assert "a.jsonl:1 is not JSON (Exceeds the limit" in (
+    error(tmp_path / "a.jsonl")
+  )
+
+
+def test_a_row_that_is_not_utf8_is_told_with_its_number(tmp_path):
+  pyarrow = pytest.importorskip("pyarrow")
+  pytest.importorskip("pyarrow.parquet")
+
+  rows = [b"fine"] * 1500 + [b"ab\xe9"] + [b"fine"]
+  column = pyarrow.array(rows).view(pyarrow.string())
+  pyarrow.parquet.write_table(
+    pyarrow.table({"text": column}), tmp_path / "a.parquet"
+  )
+  assert "a.parquet column 'text' row 1500 is not UTF-8 (byte offset 2)" in (
+    error(tmp_path / "a.parquet")
+  )
+
+
+def test_ndjson_is_json_lines_and_json_is_a_document(tmp_path):
+  (tmp_path / "a.ndjson").write_text('{"text": "one"}\n')
+  (tmp_path / "b.json").write_text('{\n  "name": "b"\n}\n')
+  assert read(tmp_path) == [
+    ("a.ndjson#1", "one"),
+    ("b.json", '{\n  "name": "b"\n}\n'),
+  ]

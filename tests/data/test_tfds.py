@@ -224,7 +224,7 @@ def test_two_splits_are_refused(tmp_path):
     ("enwik", "did you mean 'enwiki_excerpt'?"),
     ("le_news", "did you mean 'lee_news'?"),
     ("wikipedia2/x", "did you mean 'wikipedia'?"),
-    ("qqqqqqqq", "there is: enwiki_excerpt, lee_news, "),
+    ("qqqqqqqq", "there is: bible_kjv, botchan, "),
     ("huggingface:squad", "is not a name of TFDS or ablax"),
   ],
 )
@@ -332,6 +332,7 @@ def test_a_name_that_needs_the_network_says_so_and_what_to_do(
   message = error(f"{name}:train[:1%]", tmp_path)
   assert f"{name!r} is not in {tmp_path} and cannot be prepared here" in message
   assert "(it needs the network, and https://" in message
+  assert "with TensorFlow installed, run: tfds build" in message
   assert f"tfds build {name} --file_format=array_record" in message
   assert "set data.opts.tfds.data_dir=DIR" in message
 
@@ -361,7 +362,7 @@ def test_whatever_goes_wrong_there_is_told_in_one_line(
   monkeypatch.setattr("requests.head", lambda url, timeout: None)
   monkeypatch.setattr(LocalTexts, "_split_generators", fail)
   said = " ".join(str(raised).split())
-  assert f"prepared here ({type(raised).__name__}: {said}); where there" in (
+  assert f"prepared here ({type(raised).__name__}: {said}); where there is" in (
     error("local_texts", tmp_path)
   )
 

@@ -131,3 +131,69 @@ def test_a_missing_file_is_told_before_the_text_is_read(text, monkeypatch):
   monkeypatch.setattr(prepare_module, "Corpus", None)
   with pytest.raises(UserError, match=r"tokenizer_json\.path is empty"):
     prepare(corpora.config(text, tokenizer="tokenizer_json"))
+
+
+def error(*argv):
+  with pytest.raises(UserError) as caught:
+    main(["--heldout-bytes=500", "--vocab-size=300", *argv])
+  assert "\n" not in str(caught.value)
+  return str(caught.value)
+
+
+def n_texts(capsys, *argv):
+  small = ["--heldout-bytes=300", "--kind=bytes", "--json"]
+  assert main([*small, *argv]) == 0
+  (row,) = json.loads(capsys.readouterr().out)
+  return row["measured"]["n_texts"]
+
+
+def test_documents_count_for_text_in_either_spelling(tmp_path, capsys):
+  lines = "".join(f"line {i} of a file\n" for i in range(200))
+  (tmp_path / "a.txt").write_text(lines)
+  for source in (f"text:{tmp_path}/a.txt", f"{tmp_path}/a.txt"):
+    assert "gives 1 document" in error("--kind=bytes", "--source", source)
+    n = n_texts(capsys, "--documents=line", "--source", source)
+    assert 10 < n < 100
+  assert "--documents=line is of text files, and --source names stdlib" in (
+    error("--documents=line", "--source=stdlib")
+  )
+
+
+def test_files_and_other_sources_are_read_together(text, capsys):
+  alone = [n_texts(capsys, "--source", name) for name in ("stdlib", text)]
+  assert n_texts(capsys, "--source", "stdlib", text) == sum(alone)
+
+
+@pytest.mark.parametrize(
+  ("argv", "message"),
+  [
+    (["--source=tdfs:x"], "--source=tdfs:x is neither a file here nor"),
+    (["--source=tdfs:x"], "did you mean 'tfds'?"),
+    (["--source=./no.txt"], "--source=./no.txt is neither a file here"),
+    (["--heldout-bytes=0"], "--heldout-bytes=0 must be at least 1"),
+    (["--documents=lines"], "--documents='lines' is not one of"),
+    (["--special-token=a", "--special-token=a"], "--special-token holds 'a'"),
+    (["--vocab-size=100"], "--vocab-size=100 has no room"),
+  ],
+)
+def test_errors_name_the_flag(text, argv, message):
+  assert message in error(f"--source={text}", *argv)
+
+
+def test_what_one_kind_lacks_does_not_lose_the_others(text, capsys):
+  argv = [f"--source={text}", "--kind=bytes,words,byte_bpe,bpe"]
+  said = error(*argv, "--vocab-size=270", "--json")
+  names = [row["name"] for row in json.loads(capsys.readouterr().out)]
+  assert names == ["bytes", "words", "byte_bpe"]
+  assert said.startswith("bpe: --vocab-size=270 has no room")
+  said = error(*argv, "--vocab-size=270")
+  assert "byte_bpe" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("before", ["\n", "\ufeff", "\ufeff \r\n"])
+def test_json_is_known_behind_a_mark_and_spaces(text, capsys, tmp_path, before):
+  run(capsys, text, "--kind=byte_bpe", f"--out={tmp_path / 'made'}")
+  file = tmp_path / "made" / "tokenizer.json"
+  file.write_text(before + file.read_text(encoding="utf-8"), encoding="utf-8")
+  (row,) = json.loads(run(capsys, text, f"--file={file}", "--json"))
+  assert row["vocab_size"] == 300

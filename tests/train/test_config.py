@@ -304,6 +304,22 @@ def test_an_unknown_word_is_refused_with_the_nearest(key, value, message):
   assert said.startswith(key.replace("pattern", "mixer")) and message in said
 
 
+@pytest.mark.parametrize(
+  ("tokenizer", "option", "value"),
+  [
+    ("byte_bpe", "pattern", "("),
+    ("byte_bpe", "pattern", ""),
+    ("bpe", "special_tokens", "a,a"),
+    ("unigram", "character_coverage", "2.0"),
+    ("words", "min_count", "0"),
+  ],
+)
+def test_a_shared_option_is_told_with_its_whole_key(tokenizer, option, value):
+  key = f"data.opts.{tokenizer}.{option}"
+  changes = {"data.tokenizer": tokenizer, key: value}
+  assert refused(resolve, base.get_config(), changes).startswith(key)
+
+
 # Combinations.
 
 
@@ -339,7 +355,7 @@ def test_an_unknown_word_is_refused_with_the_nearest(key, value, message):
     ({"opt.accum_steps": 0}, "opt.accum_steps=0 must be at least 1"),
     ({"opt.lr_rules": (("(", 1.0),)}, "opt.lr_rules: ('(', 1.0) is not"),
     ({"opt.decay_rules": (("x", "y"),)}, "opt.decay_rules='y' has the wrong"),
-    ({"opt.decay_rules": (("x",),)}, "opt.decay_rules=(('x',),) has the wrong"),
+    ({"opt.decay_rules": (("x",),)}, "opt.decay_rules: ('x',) must have 2"),
     ({"objective.z_loss": -1.0}, "objective.z_loss=-1.0 must not be"),
     ({"objective.label_smoothing": 1.0}, "must be in [0, 1)"),
     ({"data.batch_size": 0}, "data.batch_size=0 must be at least 1"),
