@@ -1,4 +1,4 @@
-"""Our training step beside its peers, on the same shapes, in alternation.
+r"""Our training step beside its peers, on the same shapes, in alternation.
 
   python benchmarks/train_step.py [--shape=small|mid] [--rounds=8]
     [--peers=linen_loop,transformers_compiled] [--python=PEER:INTERPRETER]
@@ -7,7 +7,14 @@ fp32, batch 8 by 256 tokens, AdamW. Every peer is a process of its own that
 waits while another steps; a round takes a few steps of each. Prints tokens/s
 (medians), the ratio to ours and its spread over the rounds, and what is not
 installed. A peer that needs other versions is run by the interpreter of its
-own environment.
+own environment. MaxText's is one of Python 3.12, Tunix's one of 3.11:
+
+  pip install maxtext==0.2.5 jax==0.11.2 flax==0.12.12 optax==0.2.8 \
+    orbax-checkpoint==0.12.8 grain==0.2.18 tokamax==0.0.17 aqtp==0.9.0 \
+    drjax==0.2.1 pathwaysutils==0.1.13 transformers==5.24.0 jinja2==3.1.6 \
+    ml-collections==1.1.0 omegaconf==2.4.0 pillow==13.0.0 sympy==1.14.0 \
+    sentencepiece==0.2.3 tiktoken==0.14.0
+  pip install google-tunix==0.1.7 jax==0.10.2 flax==0.12.8 optax==0.2.8
 """
 
 import argparse
