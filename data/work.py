@@ -8,14 +8,12 @@ and on however many processes it ran.
 import collections
 import concurrent.futures
 import contextlib
-import fcntl
 import importlib.util
 import io
 import multiprocessing
 import os
 import pathlib
 import pickle
-import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -23,7 +21,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import feather
 
-from .cache import root
+from .cache import held, remove_unheld, root
 
 Task = Callable[[Sequence[str]], pa.Table]
 
@@ -87,15 +85,10 @@ def unfinished(name: str) -> Iterator[pathlib.Path]:
   What an error or a kill leaves stays, to go on from. Where several processes
   do the same work at once, the last one removes it.
   """
-  place = root() / "work"
-  place.mkdir(parents=True, exist_ok=True)
-  with (place / f".{name}.lock").open("w") as lock:
-    fcntl.flock(lock, fcntl.LOCK_SH)
-    yield place / name
-    fcntl.flock(lock, fcntl.LOCK_UN)
-    with contextlib.suppress(BlockingIOError):
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      shutil.rmtree(place / name, ignore_errors=True)
+  folder = root() / "work" / name
+  with held(folder):
+    yield folder
+  remove_unheld(folder)
 
 
 def _file(folder: pathlib.Path, i: int) -> pathlib.Path:

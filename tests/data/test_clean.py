@@ -159,8 +159,7 @@ def test_a_killed_cleaning_goes_on_where_it_was(monkeypatch):
   assert judged == [*TEXTS[:4], *TEXTS[3:]]
   assert found.reasons.count("short") == 1
   # And nothing is left of the unfinished work.
-  left = (path.name for path in (root() / "work").iterdir())
-  assert all(name.endswith(".lock") for name in left)
+  assert not list((root() / "work").iterdir())
 
 
 def test_decisions_come_from_the_cache(monkeypatch):
@@ -230,7 +229,7 @@ def contents(cache):
     file.relative_to(cache): file.read_bytes()
     for folder in ("cleaned", "packed", "tokenizers")
     for file in (cache / folder).rglob("*")
-    if file.is_file() and not file.relative_to(cache).parts[1].startswith(".")
+    if file.is_file()
   }
 
 
@@ -239,18 +238,16 @@ def test_a_preparation_killed_half_way_gives_the_same_bytes(tmp_path):
   caches = [tmp_path / "whole", tmp_path / "killed"]
   environments = [os.environ | {"ABLAX_CACHE": str(cache)} for cache in caches]
   subprocess.run(COMMAND, env=environments[0], check=True, capture_output=True)
-  seen = set()
   for stage in ("clean-", "encode-"):
     child = subprocess.Popen(
       COMMAND, env=environments[1], stdout=subprocess.DEVNULL
     )
-    while not (seen := list(caches[1].glob(f"work/{stage}*/*/0000001.arrow"))):
+    while not list(caches[1].glob(f"work/{stage}*/*/0000001.arrow")):
       assert child.poll() is None, "it ended before it could be killed"
       time.sleep(0.01)
     child.send_signal(signal.SIGKILL)
     child.wait()
-    assert seen
   subprocess.run(COMMAND, env=environments[1], check=True, capture_output=True)
   whole, killed = map(contents, caches)
   assert len(whole) > 5 and whole == killed
-  assert not list((caches[1] / "work").glob("*/*"))
+  assert not list((caches[1] / "work").iterdir())

@@ -3,6 +3,7 @@
 import gzip
 import lzma
 import multiprocessing
+import os
 import pathlib
 import shutil
 from collections import Counter
@@ -238,6 +239,24 @@ def test_the_second_of_two_at_once_keeps_what_the_first_has_built(tmp_path):
   cache.cached(folder, build)
   assert (folder / "a").read_text() == "first"
   assert [path.name for path in folder.parent.iterdir()] == ["x"]
+
+
+def test_what_the_dead_have_left_is_removed_and_what_lives_is_not(tmp_path):
+  dead = tmp_path / "cache" / ".other.123.unfinished"
+  dead.mkdir(parents=True)
+  (dead / "a").write_text("half")
+
+  def build(new):
+    assert not dead.exists()
+    (new / "a").write_text("whole")
+    os.utime(new, (0, 0))  # as if it was at work for long
+    cache.cached(tmp_path / "cache" / "y", lambda _: None)
+    assert (new / "a").exists()
+
+  cache.cached(tmp_path / "cache" / "x", build)
+  dead.mkdir()
+  cache.cached(tmp_path / "cache" / "x", lambda _: 1 / 0)  # it is there
+  assert not dead.exists()
 
 
 def _prepare_in_a_process(folder, queue):
