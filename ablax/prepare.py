@@ -58,14 +58,15 @@ def main(argv: list[str]) -> int:
   config = load(path, overrides)
 
   from .data.cache import root
-  from .data.corpus import Corpus
-  from .data.prepare import pack_corpus
-  from .data.progress import Progress
+  from .data.prepare import read_and_pack
   from .data.report import report
 
-  with Progress(sys.stderr.isatty()) as track:
-    corpus = Corpus(config.data, track, given.workers, given.beam)
-    prepared = pack_corpus(config.data, corpus, given.workers)
+  corpus, prepared = read_and_pack(
+    config.data,
+    progress=sys.stderr.isatty(),
+    workers=given.workers,
+    beam=given.beam,
+  )
   n_rows = config.steps * config.data.batch_size
   found = report(config.data, corpus, prepared, n_rows)
   file = root() / "reports" / f"{prepared.fingerprint}.json"

@@ -26,7 +26,7 @@ def clean(
   fingerprint: str,
   n_bytes: int,
   track: Track,
-  workers: int = 1,
+  workers: work.Workers = work.ALONE,
   beam: str | None = None,
 ) -> tuple[Decisions, Facts]:
   """Returns the decisions of `config.clean`, from the cache if they are there.
@@ -35,7 +35,7 @@ def clean(
     texts: gives all documents, the same each time.
     fingerprint: of those documents.
     n_bytes: of UTF-8, about.
-    workers: processes; the result does not depend on it.
+    workers: the result does not depend on them.
     beam: flags of Apache Beam, which then does the work; nor on this.
   """
   steps = make_steps(config)
@@ -91,7 +91,7 @@ def _decide(
   steps: Sequence[Any],
   tracked: Callable[[str], Iterator[Text]],
   unfinished: pathlib.Path,
-  workers: int,
+  workers: work.Workers,
 ) -> Decisions:
   """Runs the passes, each over what the one before has left."""
   decisions = Decisions()
@@ -113,7 +113,7 @@ def _decide(
 
 
 def _run(
-  one: Pass, texts: Iterator[Text], folder: pathlib.Path, workers: int
+  one: Pass, texts: Iterator[Text], folder: pathlib.Path, workers: work.Workers
 ) -> Decisions:
   """One pass over what is left; its decisions are of that alone."""
   names: list[str] = []
@@ -126,7 +126,7 @@ def _run(
   decisions = Decisions()
   reasons = decisions.reasons
   signatures: list[bytes] = []  # of those that the filters keep
-  for table in work.run(one, batches(), folder, workers):
+  for table in workers.run(one, batches(), folder):
     reasons += table["reason"].to_pylist()
     decisions.notes += table["note"].to_pylist()
     signatures += table["signature"].drop_null().to_pylist()

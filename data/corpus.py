@@ -12,6 +12,7 @@ from .mixture import shares
 from .passes import Decisions
 from .sources import SOURCES
 from .texts import Text, Track, read, untracked
+from .work import ALONE, Workers
 
 _SAMPLE = 4096  # characters of one sample of the tokenizer's training text
 
@@ -30,7 +31,7 @@ class Corpus:
   whichever source they are.
 
   Args:
-    workers: processes that clean; the result does not depend on it.
+    workers: the processes that clean; the result does not depend on them.
     beam: flags of Apache Beam, which then cleans; nor on this.
 
   Attributes:
@@ -50,7 +51,7 @@ class Corpus:
     self,
     config: DataConfig,
     track: Track = untracked,
-    workers: int = 1,
+    workers: Workers = ALONE,
     beam: str | None = None,
   ):
     self.parts = config.parts
@@ -81,7 +82,9 @@ class Corpus:
       self.cleaning, self.facts = self._clean(workers, beam)
     self._split()
 
-  def _clean(self, workers: int, beam: str | None) -> tuple[Decisions, Facts]:
+  def _clean(
+    self, workers: Workers, beam: str | None
+  ) -> tuple[Decisions, Facts]:
     decisions, facts = clean(
       self._config,
       lambda: (t for i in range(len(self.parts)) for t in self._kept(i)),

@@ -139,16 +139,32 @@ def prepare(
     UserError: a source, the tokenizer or the split cannot be had as the
       config says, or there are fewer rows than one batch.
   """
+  _, prepared = read_and_pack(config, progress=progress, workers=workers)
+  return prepared
+
+
+def read_and_pack(
+  config: DataConfig,
+  *,
+  progress: bool = True,
+  workers: int = 1,
+  beam: str | None = None,
+) -> tuple[Corpus, Prepared]:
+  """As `prepare`; returns the corpus too, which knows what was dropped.
+
+  Args:
+    beam: flags of Apache Beam, which then cleans.
+  """
   fixed = fixed_tokenizer(config)  # a wrong path is told before reading
-  with Progress(progress) as track:
-    corpus = Corpus(config, track, workers)
-    return pack_corpus(config, corpus, workers, fixed)
+  with Progress(progress) as track, work.Workers(workers) as team:
+    corpus = Corpus(config, track, team, beam)
+    return corpus, pack_corpus(config, corpus, team, fixed)
 
 
 def pack_corpus(
   config: DataConfig,
   corpus: Corpus,
-  workers: int = 1,
+  workers: work.Workers = work.ALONE,
   fixed: Tokenizer | None = None,
 ) -> Prepared:
   """As `prepare`, of a corpus that has been read.
@@ -269,7 +285,7 @@ def _pack(
   tokenizer: Tokenizer,
   encode: Encode,
   seq_len: int,
-  workers: int,
+  workers: work.Workers,
   key: str,
   folder: pathlib.Path,
 ) -> None:
@@ -278,7 +294,7 @@ def _pack(
 
   def write(side: str, texts: Iterator[Text]) -> tuple[int, int]:
     batches = ([text.text for text in batch] for batch in batched(texts))
-    tables = work.run(encode, batches, unfinished / side, workers)
+    tables = workers.run(encode, batches, unfinished / side)
     rows = packing.pack(
       _ids(tables),
       seq_len,
