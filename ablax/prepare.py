@@ -75,11 +75,11 @@ def main(argv: list[str]) -> int:
   file.write_text(text, encoding="utf-8")
   if given.json:
     print(text)
-    return 0
-  _show(found, Console())
-  print(f"\nreport: {file}")
-  for part in prepared.parts:
-    print(f"rows of {part.name}: {part.folder}")
+  else:
+    _show(found, Console())
+    print(f"\nreport: {file}")
+    for part in prepared.parts:
+      print(f"rows of {part.name}: {part.folder}")
   prepared.check_epochs(n_rows)
   return 0
 
