@@ -148,17 +148,27 @@ class Corpus:
   def heldout_bytes(self) -> int:
     return sum(side.bytes for side in self.heldout_sides)
 
-  def train(self, what: str, part: int | None = None) -> Iterator[Text]:
-    """Yields the training documents, of one source or of all.
+  def kept(self, what: str, part: int | None = None) -> Iterator[Text]:
+    """Yields the documents of both sides, of one source or of all.
 
     Args:
       what: is shown beside the progress.
     """
-    return self._side(what, part, self.train_sides, False)
+    parts = range(len(self.parts)) if part is None else [part]
+    sides = (self.train_sides, self.heldout_sides)
+    n_bytes = sum(side[i].bytes for side in sides for i in parts)
+    return self._track(what, (t for i in parts for t in self._kept(i)), n_bytes)
+
+  def is_heldout(self, text: Text) -> bool:
+    return text.sha256 in self._heldout
+
+  def train(self, what: str, part: int | None = None) -> Iterator[Text]:
+    """Yields the training documents, of one source or of all."""
+    return (t for t in self.kept(what, part) if not self.is_heldout(t))
 
   def heldout(self, what: str, part: int | None = None) -> Iterator[Text]:
     """Yields the held-out documents, of one source or of all."""
-    return self._side(what, part, self.heldout_sides, True)
+    return filter(self.is_heldout, self.kept(what, part))
 
   def tokenizer_sample(self) -> Iterator[str]:
     """Yields about `data.tokenizer_bytes` of the training text, evenly.
@@ -186,18 +196,6 @@ class Corpus:
     for i, hashes in enumerate(self._hashes):
       for sha256 in hashes:
         yield i, self._sizes[sha256], next(reasons), next(notes)
-
-  def _side(
-    self, what: str, part: int | None, sides: list[Side], is_heldout: bool
-  ) -> Iterator[Text]:
-    parts = range(len(self.parts)) if part is None else [part]
-    texts = (
-      text
-      for i in parts
-      for text in self._kept(i)
-      if (text.sha256 in self._heldout) == is_heldout
-    )
-    return self._track(what, texts, sum(sides[i].bytes for i in parts))
 
   def _kept(self, part: int) -> Iterator[Text]:
     """Reads a source again, which must be as it was."""

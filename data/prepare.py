@@ -9,7 +9,7 @@ import itertools
 import json
 import lzma
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -292,7 +292,16 @@ def _pack(
   """Writes both sides' rows and meta.json of a source into `folder`."""
   name = corpus.parts[part].name
 
-  def write(side: str, texts: Iterator[Text]) -> tuple[int, int]:
+  heldout: list[Text] = []  # a part of the text that is small and bounded
+
+  def train() -> Iterator[Text]:
+    for text in corpus.kept(f"packing {name}", part):
+      if corpus.is_heldout(text):
+        heldout.append(text)
+      else:
+        yield text
+
+  def write(side: str, texts: Iterable[Text]) -> tuple[int, int]:
     batches = ([text.text for text in batch] for batch in batched(texts))
     tables = workers.run(encode, batches, unfinished / side)
     rows = packing.pack(
@@ -305,15 +314,9 @@ def _pack(
     return _write(rows, folder / f"{side}.array_record")
 
   with work.unfinished(f"encode-{key}") as unfinished:
-    n_train_rows, train_tokens = write(
-      "train", corpus.train(f"packing {name}", part)
-    )
-    n_heldout_rows, _ = write(
-      "heldout", corpus.heldout(f"packing held-out {name}", part)
-    )
-  utf8 = b"".join(
-    text.text.encode() for text in corpus.heldout(f"compressing {name}", part)
-  )
+    n_train_rows, train_tokens = write("train", train())
+    n_heldout_rows, _ = write("heldout", heldout)
+  utf8 = b"".join(text.text.encode() for text in heldout)
   meta = {
     "n_train_rows": n_train_rows,
     "n_heldout_rows": n_heldout_rows,

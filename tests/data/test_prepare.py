@@ -17,7 +17,7 @@ from ablax.data import cache, corpus
 from ablax.data import prepare as prepare_module
 from ablax.data.prepare import Prepared, prepare
 from ablax.data.sources import Document
-from ablax.data.sources.text import Options
+from ablax.data.sources.text import Options, Text
 from ablax.data.texts import _limited
 from ablax.data.tokenizers import TOKENIZERS
 from ablax.data.tokenizers.bpe import BPE
@@ -344,3 +344,20 @@ def test_documents_that_change_meanwhile_are_noticed(tmp_path, texts):
   (tmp_path / "text" / "039.txt").write_text("new")
   with pytest.raises(UserError, match="changed while"):
     list(read.train("packing"))
+
+
+def test_the_text_is_read_for_hashes_the_tokenizer_and_the_rows(
+  tmp_path, texts, monkeypatch
+):
+  read = []
+  documents = Text.documents
+
+  def spy(self):
+    read.append(1)
+    return documents(self)
+
+  monkeypatch.setattr(Text, "documents", spy)
+  prepared_of(tmp_path, tokenizer="bpe", batch_size=1)
+  assert len(read) == 3
+  prepared_of(tmp_path, tokenizer="bpe", batch_size=1)
+  assert len(read) == 4
