@@ -29,20 +29,34 @@ def cached(
   processes at once both build, and the first to finish is kept. What dead ones
   have left beside it is removed.
   """
-  for other in folder.parent.glob(".*.unfinished"):
-    remove_unheld(other)
-  if _is_whole(folder):
-    return folder
-  new = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}.unfinished")
-  with held(new):
-    try:
+  _sweep(folder.parent)
+  if not _is_whole(folder):
+    with scratch(folder) as new:
       build(new)
       sizes = {file.name: file.stat().st_size for file in new.iterdir()}
       (new / _SIZES).write_text(json.dumps(sizes))
       _put(new, folder)
+  return folder
+
+
+@contextlib.contextmanager
+def scratch(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Gives a new folder beside another; it is removed at the end.
+
+  If its process dies, the next to need one there removes it.
+  """
+  _sweep(folder.parent)
+  new = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}.unfinished")
+  with held(new):
+    try:
+      yield new
     finally:
       shutil.rmtree(new, ignore_errors=True)
-  return folder
+
+
+def _sweep(parent: pathlib.Path) -> None:
+  for left in parent.glob(".*.unfinished"):
+    remove_unheld(left)
 
 
 @contextlib.contextmanager

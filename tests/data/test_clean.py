@@ -13,14 +13,16 @@ import corpora
 import pytest
 
 from ablax.data import clean as clean_module
+from ablax.data import texts as texts_module
 from ablax.data.cache import root
-from ablax.data.clean import clean
+from ablax.data.clean import clean, make_steps
 from ablax.data.cleaning import CLEANERS, Verdict
 from ablax.data.corpus import Corpus
 from ablax.data.passes import passes
 from ablax.data.prepare import pack_corpus, prepare
 from ablax.data.report import report
-from ablax.data.texts import Text, untracked
+from ablax.data.sources import Document
+from ablax.data.texts import listed
 from ablax.errors import UserError
 
 PROVES = ("feature:prepare",)
@@ -76,30 +78,28 @@ def steps(monkeypatch, tmp_path):
 TEXTS = ["hello rude", "tiny", "olleh", "hello", "ynit!", "abcde", "edcba rude"]
 
 
-def decide(names, texts=TEXTS):
-  config = corpora.config(pathlib.Path("x"), clean=names)
-  read = [Text(f"doc{i}", t, len(t), b"") for i, t in enumerate(texts)]
-  decisions, facts = clean(
-    config, lambda: iter(read), repr(texts), 100, untracked
-  )
+def decide(names, texts=TEXTS, **overrides):
+  config = corpora.config(pathlib.Path("x"), clean=names, **overrides)
+  read = list(texts_module.read(Document(t, t) for t in texts))
+  steps, facts = make_steps(config)
   assert facts == {}
-  return decisions
+  return clean(config, steps, lambda: iter(read), listed(read))
 
 
 def test_filters_drop_and_note_each_document_by_itself():
   found = decide(("short", "rude"))
   assert found.reasons == ["rude", "short", "", "", "", "", "rude"]
   assert found.notes == ["h", "t", "o", "h", "y", "a", "e"]
-  assert found.samples["short"] == [{"name": "doc1", "text": "tiny"}]
+  assert found.samples["short"] == [{"document": 1, "text": "tiny"}]
 
 
 def test_the_first_of_the_twins_is_kept_and_named():
   found = decide(("twins",), ["abc", "x", "bca", "cab"])
   assert found.reasons == ["", "", "twin", "twin"]
   assert found.samples["twin"][0] == {
-    "name": "doc2",
+    "document": 2,
     "text": "bca",
-    "of": "doc0",
+    "of": 0,
   }
 
 
@@ -203,8 +203,13 @@ def test_cleaning_away_everything_is_refused(tmp_path):
   (tmp_path / "text").mkdir()
   for i in range(9):
     (tmp_path / "text" / f"{i}.txt").write_text(f"rude {i}")
-  with pytest.raises(UserError, match="drops every document of 'text'"):
-    prepare(corpora.config(tmp_path / "text", clean=("rude",)))
+  (tmp_path / "text" / "a.txt").write_text("tiny")
+  with pytest.raises(UserError) as caught:
+    prepare(corpora.config(tmp_path / "text", clean=("short", "rude")))
+  message = str(caught.value)
+  assert "drops every document of 'text': 9 as 'rude' (the first: " in message
+  assert "0.txt), 1 as 'short' (the first: " in message
+  assert "\n" not in message
 
 
 COMMAND = [
