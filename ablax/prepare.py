@@ -57,9 +57,8 @@ def main(argv: list[str]) -> int:
     raise UserError(f"--workers={given.workers} must be at least 1")
   config = load(path, overrides)
 
-  from .data.cache import root
   from .data.prepare import read_and_pack
-  from .data.report import report
+  from .data.report import report, report_file
 
   corpus, prepared = read_and_pack(
     config.data,
@@ -69,7 +68,7 @@ def main(argv: list[str]) -> int:
   )
   n_rows = config.steps * config.data.batch_size
   found = report(config.data, corpus, prepared, n_rows)
-  file = root() / "reports" / f"{prepared.fingerprint}.json"
+  file = report_file(found)
   file.parent.mkdir(parents=True, exist_ok=True)
   text = json.dumps(found, indent=2, ensure_ascii=False)
   file.write_text(text, encoding="utf-8")

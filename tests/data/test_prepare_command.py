@@ -7,6 +7,7 @@ import pytest
 
 from ablax.__main__ import guarded
 from ablax.data.cache import root
+from ablax.data.corpus import Corpus
 from ablax.prepare import main
 
 
@@ -50,6 +51,90 @@ def test_a_source_that_runs_dry_is_refused_after_the_report(
   out, err = capsys.readouterr()
   assert "runs dry" in err and str(text) in out
   assert run(text, options=options) == 0
+
+
+def test_the_report_says_what_was_done_and_another_keeps_away_from_it(text):
+  assert run(text) == 0
+  assert run(text, "data.clean=exact", "data.opts.exact.normalize=loose") == 0
+  assert run(text, "steps=20") == 0
+  files = (root() / "reports").iterdir()
+  reports = [json.loads(file.read_text()) for file in files]
+  assert len({report["fingerprint"] for report in reports}) == 1
+  asked = [[[], 80], [[], 160], [[["exact", {"normalize": "loose"}]], 80]]
+  assert sorted([r["clean"], r["rows"]] for r in reports) == asked
+
+
+def test_documents_without_text_are_reported(text):
+  lines = [{"text": None}, {"text": "some words of text"}, {"text": ""}] * 20
+  lines += [{"text": f"{i} words" * 20} for i in range(40)]
+  file = text / "b.jsonl"
+  file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+  assert run(f"{file}", "data.clean=exact") == 0
+  (kept,) = (root() / "reports").iterdir()
+  found = json.loads(kept.read_text())
+  assert found["sources"][0]["documents"] == 100
+  assert found["sources"][0]["dropped_documents"] == 40 + 19
+  assert found["dropped"] == {
+    "empty": {"documents": 40, "bytes": 0},
+    "exact duplicate": {"documents": 19, "bytes": 19 * 18},
+  }
+  assert found["samples"]["empty"][0] == {"name": "b.jsonl#1", "text": ""}
+  (second, *_) = found["samples"]["exact duplicate"]
+  assert second == {
+    "name": "b.jsonl#5",
+    "of": "b.jsonl#2",
+    "text": "some words of text",
+  }
+
+
+def test_samples_have_the_names_of_today(text):
+  def names():
+    assert run(text, "data.clean=exact") == 0
+    (kept,) = (root() / "reports").iterdir()
+    (sample,) = json.loads(kept.read_text())["samples"]["exact duplicate"]
+    return sample["name"], sample["of"]
+
+  (text / "copy.txt").write_text((text / "000.txt").read_text())
+  assert names() == ("copy.txt", "000.txt")
+  for file in sorted(text.iterdir()):
+    file.rename(file.with_name(f"new-{file.name}"))
+  assert names() == ("new-copy.txt", "new-000.txt")
+  assert len(list((root() / "cleaned").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+  ("overrides", "message"),
+  [
+    (
+      ("data.clean=toxicity", "data.opts.toxicity.words=nowhere.txt"),
+      "nowhere.txt",
+    ),
+    (
+      (
+        "data.clean=classifier",
+        "data.opts.classifier.good=nowhere",
+        "data.opts.classifier.bad=nowhere",
+      ),
+      "data.opts.classifier.good",
+    ),
+    (
+      (
+        "data.tokenizer=tokenizer_json",
+        "data.opts.tokenizer_json.path=nowhere.json",
+      ),
+      "nowhere.json",
+    ),
+    (("data.clean=exact,exact",), "names 'exact' 2 times; name it once"),
+  ],
+  ids=["words", "classifier", "tokenizer", "twice"],
+)
+def test_what_cannot_work_is_told_before_reading(
+  text, overrides, message, capsys, monkeypatch
+):
+  monkeypatch.setattr(Corpus, "_list", lambda *args: 1 / 0)
+  assert run(text, *overrides) == 2
+  err = capsys.readouterr().err
+  assert message in err and err.count("\n") == 1
 
 
 def test_json_is_the_report_that_is_kept(text, capsys):
