@@ -232,9 +232,9 @@ class Beam:
       raise self._refused(error) from error
 
   def _refused(self, error: Exception) -> UserError:
-    (line, *_) = str(error).strip().splitlines() or [type(error).__name__]
+    told = " ".join(str(error).split()) or type(error).__name__
     return UserError(
-      f"--beam={self._flags!r}: {line}; set the options that Beam documents for"
+      f"--beam={self._flags!r}: {told}; set the options that Beam documents for"
       " its runners"
     )
 

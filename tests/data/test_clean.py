@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from collections import Counter
 
 import corpora
@@ -16,7 +17,7 @@ from ablax.data import clean as clean_module
 from ablax.data import texts as texts_module
 from ablax.data.cache import root
 from ablax.data.clean import clean, make_steps
-from ablax.data.cleaning import CLEANERS, Verdict
+from ablax.data.cleaning import CLEANERS, Verdict, exact
 from ablax.data.corpus import Corpus
 from ablax.data.passes import passes
 from ablax.data.prepare import pack_corpus, prepare
@@ -24,6 +25,7 @@ from ablax.data.report import report
 from ablax.data.sources import Document
 from ablax.data.texts import listed
 from ablax.errors import UserError
+from ablax.registry import Opts
 
 PROVES = ("feature:prepare",)
 
@@ -168,6 +170,58 @@ def test_decisions_come_from_the_cache(monkeypatch):
   assert decide(("short",)) == first
   with pytest.raises(ZeroDivisionError):
     decide(("short",), TEXTS[1:])
+
+
+def test_decisions_are_made_anew_for_other_options_files_and_steps(
+  monkeypatch, tmp_path
+):
+  asked = []
+  monkeypatch.setattr(clean_module, "_decide", lambda *args: asked.append(1))
+  module = tmp_path / "plugin.py"
+  module.write_text("one")
+  plugin = types.SimpleNamespace(__file__=str(module))
+  monkeypatch.setattr(type(CLEANERS), "module", lambda self, name: plugin)
+
+  def is_new(**overrides):
+    before = len(asked)
+    decide(("short",), **overrides)
+    return len(asked) > before
+
+  assert is_new() and not is_new()
+  assert is_new(opts=Opts({"short": exact.Options("loose")}))
+  # The hash of what it reads, as the lists of words are.
+  monkeypatch.setattr(Short, "fingerprint", "of a file", raising=False)
+  assert is_new() and not is_new()
+  module.write_text("two")
+  assert is_new() and not is_new()
+
+
+def test_a_report_counts_each_source_and_each_note_by_itself(tmp_path):
+  for name, rude, kept in (("a", 3, "yes"), ("b", 5, "zoo")):
+    folder = tmp_path / name
+    folder.mkdir()
+    for i in range(20):
+      (folder / f"{i}.txt").write_text(f"{kept} {name} {i} " * 5)
+    for i in range(rude):
+      (folder / f"rude{i}.txt").write_text(f"rude {name} {i}")
+  config = corpora.config(
+    tmp_path,
+    mixture=tuple((f"text:{tmp_path / n}", 1.0, 0.0) for n in "ab"),
+    opts=Opts(),
+    clean=("short", "rude"),
+    heldout_bytes=100,
+    batch_size=1,
+  )
+  corpus = Corpus(config)
+  found = report(config, corpus, pack_corpus(config, corpus), n_rows=1)
+  sources = found["sources"]
+  assert [s["dropped_documents"] for s in sources] == [3, 5]
+  assert [s["dropped_bytes"] for s in sources] == [3 * 8, 5 * 8]
+  counted = {
+    note: (counts["documents"], counts["kept"])
+    for note, counts in found["notes"].items()
+  }
+  assert counted == {"y": (20, 20), "z": (20, 20), "r": (8, 0)}
 
 
 def test_only_what_is_kept_is_split_and_packed(tmp_path):

@@ -290,6 +290,16 @@ def test_progress_is_shown_only_where_asked(tmp_path, texts, capfd):
   assert capfd.readouterr().out == ""
 
 
+def test_each_pass_over_the_text_has_a_bar(tmp_path, texts, capfd, monkeypatch):
+  monkeypatch.setenv("FORCE_COLOR", "1")
+  config = corpora.config(tmp_path / "text", tokenizer="bpe", batch_size=1)
+  prepare(config, progress=True)
+  out, err = capfd.readouterr()
+  assert not out
+  for what in ("reading text", "training the tokenizer", "packing text"):
+    assert what in err
+
+
 def refused(tmp_path, **overrides):
   with pytest.raises(UserError) as caught:
     prepared_of(tmp_path, **overrides)
@@ -330,6 +340,34 @@ def test_fewer_rows_than_a_batch_is_refused(tmp_path, texts):
   message = refused(tmp_path, batch_size=5000)
   assert "data.batch_size=5000 is more than the" in message
   assert "rows of data.seq_len=32" in message
+
+
+def test_a_source_may_be_seen_as_often_as_is_allowed_and_not_more(
+  tmp_path, texts
+):
+  folder = tmp_path / "text"
+  mixture = ((f"text:{folder}", 1.0, 2.0),)
+  prepared = prepared_of(tmp_path, mixture=mixture, opts=Opts())
+  n_rows = 2 * prepared.n_train_rows
+  prepared.check_epochs(n_rows)
+  with pytest.raises(UserError, match=r"runs dry: .* 2 are allowed"):
+    prepared.check_epochs(n_rows + 1)
+
+
+def test_another_share_of_the_text_is_another_tokenizer(tmp_path):
+  def folder(**overrides):
+    for i in range(2):
+      corpora.write(tmp_path / f"t{i}", n=40, seed=i)
+    config = corpora.config(
+      tmp_path,
+      mixture=tuple((f"text:{tmp_path}/t{i}", 1.0 + i, 0.0) for i in range(2)),
+      opts=Opts(),
+      tokenizer="bpe",
+      **overrides,
+    )
+    return prepare_module.tokenizer_folder(config, corpus.Corpus(config))
+
+  assert folder() == folder(seed=1) != folder(temperature=5.0)
 
 
 def test_a_lone_surrogate_is_told_with_its_document(tmp_path):
