@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ..errors import UserError
 from . import work
@@ -43,14 +42,14 @@ def clean(
     workers: the result does not depend on them.
     beam: the `beam.Beam` that does the work instead; nor on this.
   """
-  decisions = Decisions.before(listing["size"].to_pylist())
+  sizes = listing["size"].to_pylist()
+  decisions = Decisions.before(sizes)
   if not steps:
     return decisions
   key = _key(config, steps, listing)
-  n_bytes = pc.sum(listing["size"]).as_py()
 
   def tracked(what: str) -> Iterator[Text]:
-    return track(f"cleaning: {what}", texts(), n_bytes)
+    return track(f"cleaning: {what}", texts(), sum(sizes))
 
   def build(folder: pathlib.Path) -> None:
     with work.unfinished(f"clean-{key}") as unfinished:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ..errors import UserError
 from .clean import clean, make_steps
@@ -74,7 +73,7 @@ class Corpus:
     for i, listing in enumerate(
       cluster.listings() if cluster else map(self._list, range(len(self.parts)))
     ):
-      if not pc.any(pc.greater(listing["size"], 0)).as_py():
+      if not _side(listing).bytes:
         raise UserError(
           f"data.source={self.parts[i].name!r} gives no text; point it at files"
           " that hold some"
@@ -121,30 +120,31 @@ class Corpus:
       listing.filter(is_kept)
       for listing, is_kept in zip(self._listings, self._is_kept, strict=True)
     ]
-    heldout_: set[bytes] = set()
+    self._heldout: set[bytes] = set()
     wanted = self._config.heldout_bytes
     for part, listing in zip(self.parts, kept, strict=True):
       sizes = Counter()
       for sha256, size in _hashes(listing):
         sizes[sha256] += size
-      heldout_ |= heldout(sizes, wanted, part.name)
-    self._heldout = heldout_
+      self._heldout |= heldout(sizes, wanted, part.name)
     self.train_sides, self.heldout_sides, self.fingerprints = [], [], []
     for part, listing in zip(self.parts, kept, strict=True):
       told = hashlib.sha256()
-      flags = []
+      is_heldout = []
       for sha256, _ in _hashes(listing):
-        flags.append(sha256 in heldout_)
-        told.update(sha256 + bytes([flags[-1]]))
-      is_heldout = pa.array(flags)
-      train = _side(listing.filter(pc.invert(is_heldout)))
+        is_heldout.append(sha256 in self._heldout)
+        told.update(sha256 + bytes([is_heldout[-1]]))
+      train, held = (
+        _side(listing.filter(pa.array(flag == side for flag in is_heldout)))
+        for side in (False, True)
+      )
       if not train.documents:
         raise UserError(
           f"data.mixture: every document of {part.name!r} is held out with"
           " another source; leave it out"
         )
       self.train_sides.append(train)
-      self.heldout_sides.append(_side(listing.filter(is_heldout)))
+      self.heldout_sides.append(held)
       self.fingerprints.append(told.hexdigest())
 
   @property
@@ -243,7 +243,7 @@ def _hashes(listing: pa.Table) -> Iterator[tuple[bytes, int]]:
 
 
 def _side(listing: pa.Table) -> Side:
-  return Side(len(listing), pc.sum(listing["size"]).as_py() or 0)
+  return Side(len(listing), int(listing["size"].to_numpy().sum()))
 
 
 def heldout(

@@ -277,7 +277,7 @@ COMMAND = [
   "--config.data.clean=exact,gopher,minhash",
   "--config.data.tokenizer=bpe",
   "--config.data.tokenizer_bytes=1e6",
-  "--config.data.max_bytes=3e6",
+  "--config.data.max_bytes=5e6",
   "--config.data.heldout_bytes=100_000",
   "--workers=2",
 ]
