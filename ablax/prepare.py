@@ -57,28 +57,28 @@ def main(argv: list[str]) -> int:
     raise UserError(f"--workers={given.workers} must be at least 1")
   config = load(path, overrides)
 
-  from .data.cache import root
-  from .data.corpus import Corpus
-  from .data.prepare import pack_corpus
-  from .data.progress import Progress
-  from .data.report import report
+  from .data.prepare import read_and_pack
+  from .data.report import report, report_file
 
-  with Progress(sys.stderr.isatty()) as track:
-    corpus = Corpus(config.data, track, given.workers, given.beam)
-    prepared = pack_corpus(config.data, corpus, given.workers)
+  corpus, prepared = read_and_pack(
+    config.data,
+    progress=sys.stderr.isatty(),
+    workers=given.workers,
+    beam=given.beam,
+  )
   n_rows = config.steps * config.data.batch_size
   found = report(config.data, corpus, prepared, n_rows)
-  file = root() / "reports" / f"{prepared.fingerprint}.json"
+  file = report_file(found)
   file.parent.mkdir(parents=True, exist_ok=True)
   text = json.dumps(found, indent=2, ensure_ascii=False)
   file.write_text(text, encoding="utf-8")
   if given.json:
     print(text)
-    return 0
-  _show(found, Console())
-  print(f"\nreport: {file}")
-  for part in prepared.parts:
-    print(f"rows of {part.name}: {part.folder}")
+  else:
+    _show(found, Console())
+    print(f"\nreport: {file}")
+    for part in prepared.parts:
+      print(f"rows of {part.name}: {part.folder}")
   prepared.check_epochs(n_rows)
   return 0
 

@@ -5,130 +5,132 @@ import itertools
 import json
 import pathlib
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import pyarrow as pa
+
+from ..errors import UserError
 from . import work
 from .cache import cached, root
 from .cleaning import CLEANERS, duplicates
 from .config import DataConfig
 from .passes import Decisions, Pass, passes
-from .texts import Text, Track, batched
+from .texts import Text, Track, batched, untracked
 
-FORMAT = 1  # of what is in the cache; raise it when that changes
+FORMAT = 2  # of what is in the cache; raise it when that changes
 
+Steps = dict[str, Any]  # by name, in the order of the config
 Facts = dict[str, dict[str, Any]]  # step -> what it says of itself
 
 
 def clean(
   config: DataConfig,
+  steps: Steps,
   texts: Callable[[], Iterator[Text]],
-  fingerprint: str,
-  n_bytes: int,
-  track: Track,
-  workers: int = 1,
-  beam: str | None = None,
-) -> tuple[Decisions, Facts]:
-  """Returns the decisions of `config.clean`, from the cache if they are there.
+  listing: pa.Table,
+  track: Track = untracked,
+  workers: work.Workers = work.ALONE,
+  beam: Any = None,
+) -> Decisions:
+  """Returns the decisions of the steps, from the cache if they are there.
 
   Args:
     texts: gives all documents, the same each time.
-    fingerprint: of those documents.
-    n_bytes: of UTF-8, about.
-    workers: processes; the result does not depend on it.
-    beam: flags of Apache Beam, which then does the work; nor on this.
+    listing: of those documents.
+    workers: the result does not depend on them.
+    beam: the `beam.Beam` that does the work instead; nor on this.
   """
-  steps = make_steps(config)
-  # Before the steps are named: what one learns now is part of its name.
-  facts = {
-    name: step.facts() for name, step in steps.items() if hasattr(step, "facts")
-  }
-  key = _key(config, steps, fingerprint)
+  sizes = listing["size"].to_pylist()
+  decisions = Decisions.before(sizes)
+  if not steps:
+    return decisions
+  key = _key(config, steps, listing)
 
   def tracked(what: str) -> Iterator[Text]:
-    return track(f"cleaning: {what}", texts(), n_bytes)
+    return track(f"cleaning: {what}", texts(), sum(sizes))
 
   def build(folder: pathlib.Path) -> None:
     with work.unfinished(f"clean-{key}") as unfinished:
       if beam is None:
-        decisions = _decide(list(steps.values()), tracked, unfinished, workers)
+        for number, one in enumerate(passes(list(steps.values()))):
+          of_pass = tracked(f"pass {number + 1}")
+          _decide(one, of_pass, decisions, unfinished / str(number), workers)
       else:
-        from .beam import decide
-
-        decisions = decide(config, list(steps.values()), beam, unfinished)
+        beam.decide(decisions, listing, unfinished)
     decisions.save(folder)
 
-  folder = cached(root() / "cleaned" / key, build)
-  return Decisions.load(folder), facts
+  return Decisions.load(cached(root() / "cleaned" / key, build))
 
 
-def make_steps(config: DataConfig) -> dict[str, Any]:
-  """Returns the steps by name, in the order of the config."""
+def chosen(config: DataConfig) -> dict[str, Any]:
+  """Returns each step's options by its name, in the order of the config.
+
+  Raises:
+    UserError: a step is named twice.
+  """
+  for name, n in Counter(config.clean).items():
+    if n > 1:
+      raise UserError(
+        f"data.clean={config.clean} names {name!r} {n} times; name it once"
+      )
   return {
-    name: CLEANERS[name](config.opts.get(name, CLEANERS.options(name)()))
+    name: config.opts.get(name, CLEANERS.options(name)())
     for name in config.clean
   }
 
 
-def _key(config: DataConfig, steps: dict[str, Any], fingerprint: str) -> str:
+def make_steps(config: DataConfig) -> tuple[Steps, Facts]:
+  """Returns the steps, ready to work, and what they say of themselves.
+
+  Raises:
+    UserError: a file that an option names is missing or wrong.
+  """
+  steps = {name: CLEANERS[name](o) for name, o in chosen(config).items()}
+  return steps, {
+    name: step.facts() for name, step in steps.items() if hasattr(step, "facts")
+  }
+
+
+def _key(config: DataConfig, steps: Steps, listing: pa.Table) -> str:
   parts = [
     (
       name,
       # A plugin's step may change from one day to the next.
       pathlib.Path(str(CLEANERS.module(name).__file__)).read_text("utf-8"),
-      repr(config.opts.get(name)),
-      getattr(step, "fingerprint", ""),
+      repr(options),
+      getattr(steps[name], "fingerprint", ""),
     )
-    for name, step in steps.items()
+    for name, options in chosen(config).items()
   ]
+  fingerprint = hashlib.sha256()
+  for chunk in listing["sha256"].chunks:
+    fingerprint.update(b"".join(chunk.to_pylist()))
   # What is a letter differs between Pythons.
   unicode = unicodedata.unidata_version
-  text = json.dumps((FORMAT, unicode, fingerprint, parts))
+  text = json.dumps((FORMAT, unicode, fingerprint.hexdigest(), parts))
   return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _decide(
-  steps: Sequence[Any],
-  tracked: Callable[[str], Iterator[Text]],
-  unfinished: pathlib.Path,
-  workers: int,
-) -> Decisions:
-  """Runs the passes, each over what the one before has left."""
-  decisions = Decisions()
-  for number, one in enumerate(passes(steps)):
-    texts, folder = tracked(f"pass {number + 1}"), unfinished / str(number)
-    if number == 0:
-      decisions = _run(one, texts, folder, workers)
-      continue
-    left = [not reason for reason in decisions.reasons]
-    found = _run(one, itertools.compress(texts, left), folder, workers)
-    decisions.samples |= found.samples
-    places = itertools.compress(itertools.count(), left)
-    for reason, note, i in zip(
-      found.reasons, found.notes, places, strict=False
-    ):
-      decisions.reasons[i] = reason
-      decisions.notes[i] = note or decisions.notes[i]
-  return decisions
-
-
-def _run(
-  one: Pass, texts: Iterator[Text], folder: pathlib.Path, workers: int
-) -> Decisions:
-  """One pass over what is left; its decisions are of that alone."""
-  names: list[str] = []
-
-  def batches() -> Iterator[list[str]]:
-    for batch in batched(texts):
-      names.extend(text.name for text in batch)
-      yield [text.text for text in batch]
-
-  decisions = Decisions()
-  reasons = decisions.reasons
+  one: Pass,
+  texts: Iterator[Text],
+  decisions: Decisions,
+  folder: pathlib.Path,
+  workers: work.Workers,
+) -> None:
+  """One pass over what those before it have left."""
+  left = decisions.left()
+  is_left = [not reason for reason in decisions.reasons]
+  batches = batched(itertools.compress(texts, is_left))
+  reasons, notes = [], []
   signatures: list[bytes] = []  # of those that the filters keep
-  for table in work.run(one, batches(), folder, workers):
+  for table in workers.run(
+    one, ([text.text for text in batch] for batch in batches), folder
+  ):
     reasons += table["reason"].to_pylist()
-    decisions.notes += table["note"].to_pylist()
+    notes += table["note"].to_pylist()
     signatures += table["signature"].drop_null().to_pylist()
   copies: dict[int, int] = {}
   if one.dedup:
@@ -136,11 +138,11 @@ def _run(
     for i, first in enumerate(duplicates(one.dedup, signatures)):
       if first >= 0:
         reasons[kept[i]] = one.dedup.reason
-        copies[kept[i]] = kept[first]
+        copies[kept[i]] = left[kept[first]]
   excerpts = itertools.chain.from_iterable(
     table["excerpt"].to_pylist() for table in work.finished(folder)
   )
-  for i, (reason, excerpt) in enumerate(zip(reasons, excerpts, strict=True)):
-    of = names[copies[i]] if i in copies else ""
-    decisions.sample(reason, names[i], excerpt, of)
-  return decisions
+  for i, (place, excerpt) in enumerate(zip(left, excerpts, strict=True)):
+    decisions.reasons[place] = reasons[i]
+    decisions.notes[place] = notes[i] or decisions.notes[place]
+    decisions.sample(reasons[i], place, excerpt, copies.get(i))

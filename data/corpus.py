@@ -1,18 +1,22 @@
 """The documents of a config: read, cleaned, and split in two sides."""
 
 import hashlib
+import itertools
 from collections import Counter
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import pyarrow as pa
 
 from ..errors import UserError
-from .clean import Facts, clean
+from .clean import clean, make_steps
 from .config import DataConfig
 from .mixture import shares
-from .passes import Decisions
 from .sources import SOURCES
-from .texts import Text, Track, read, untracked
+from .texts import Text, Track, changed, listed, read, untracked
+from .work import ALONE, Workers
 
+_REASONS = 5  # that a message names
 _SAMPLE = 4096  # characters of one sample of the tokenizer's training text
 
 
@@ -26,12 +30,12 @@ class Side(NamedTuple):
 class Corpus:
   """Reads the documents once for their hashes, then again for each use.
 
-  Only hashes are kept. Documents with equal text are on the same side, in
+  Their text is not kept. Documents with equal text are on the same side, in
   whichever source they are.
 
   Args:
-    workers: processes that clean; the result does not depend on it.
-    beam: flags of Apache Beam, which then cleans; nor on this.
+    workers: the processes that clean; the result does not depend on them.
+    beam: flags of Apache Beam, which then lists and cleans; nor on this.
 
   Attributes:
     parts: the sources, in the order of the config.
@@ -39,93 +43,100 @@ class Corpus:
       in their order, and of the sides they are on.
     read_sides: of each source, all that was read.
     train_sides, heldout_sides: of each source, what is kept on either side.
-    cleaning: what the steps say of each document; None where there are none.
+    cleaning: what the steps say of each document.
     facts: what the steps say of themselves.
 
   Raises:
-    UserError: there is no text, or too little to hold some out.
+    UserError: there is no text, or too little to hold some out. What the
+      steps, the tokenizer or Beam cannot work with is told before reading.
   """
 
   def __init__(
     self,
     config: DataConfig,
     track: Track = untracked,
-    workers: int = 1,
+    workers: Workers = ALONE,
     beam: str | None = None,
   ):
     self.parts = config.parts
     self._config = config
     self._sources = [SOURCES[p.word](p.options) for p in self.parts]
     self._track = track
-    self._hashes: list[list[bytes]] = []
-    self._sizes: dict[bytes, int] = {}
-    self.read_sides: list[Side] = []
-    for i, part in enumerate(self.parts):
-      hashes, n_bytes = [], 0
-      what = f"reading {part.name}"
-      for text in track(what, self._read(i), config.max_bytes):
-        hashes.append(text.sha256)
-        self._sizes[text.sha256] = text.size
-        n_bytes += text.size
-      if not hashes:
+    steps, self.facts = make_steps(config)
+    cluster: Any = None
+    if beam is not None:
+      from .beam import Beam
+
+      cluster = Beam(config, steps, beam)
+    # A row for each document; all that is known of it without its text.
+    self._listings: list[pa.Table] = []
+    for i, listing in enumerate(
+      cluster.listings() if cluster else map(self._list, range(len(self.parts)))
+    ):
+      if not _side(listing).bytes:
         raise UserError(
-          f"data.source={part.name!r} gives no text; point it at files that"
-          " hold some"
+          f"data.source={self.parts[i].name!r} gives no text; point it at files"
+          " that hold some"
         )
-      self._hashes.append(hashes)
-      self.read_sides.append(Side(len(hashes), n_bytes))
-    self._is_kept = [bytearray([1]) * len(hashes) for hashes in self._hashes]
-    self.cleaning: Decisions | None = None
-    self.facts: Facts = {}
-    if config.clean:
-      self.cleaning, self.facts = self._clean(workers, beam)
+      self._listings.append(listing)
+    self.read_sides = [_side(listing) for listing in self._listings]
+    self._listing = pa.concat_tables(self._listings)
+    self.cleaning = clean(
+      config,
+      steps,
+      lambda: (t for i in range(len(self.parts)) for t in self._again(i)),
+      self._listing,
+      track,
+      workers,
+      cluster,
+    )
+    self._is_kept: list[pa.Array] = []
+    end = 0
+    for part, listing in zip(self.parts, self._listings, strict=True):
+      reasons = self.cleaning.reasons[end : end + len(listing)]
+      if all(reasons):
+        raise self._nothing_left(part.name, reasons, end)
+      self._is_kept.append(pa.array(not reason for reason in reasons))
+      end += len(listing)
     self._split()
 
-  def _clean(self, workers: int, beam: str | None) -> tuple[Decisions, Facts]:
-    decisions, facts = clean(
-      self._config,
-      lambda: (t for i in range(len(self.parts)) for t in self._kept(i)),
-      hashlib.sha256(
-        b"".join(h for hs in self._hashes for h in hs)
-      ).hexdigest(),
-      sum(side.bytes for side in self.read_sides),
-      self._track,
-      workers,
-      beam,
+  def _list(self, part: int) -> pa.Table:
+    what = f"reading {self.parts[part].name}"
+    return listed(self._track(what, self._read(part), self._config.max_bytes))
+
+  def _nothing_left(self, name: str, reasons: list[str], at: int) -> UserError:
+    told = ", ".join(
+      f"{n} as {reason!r} (the first: {self._name(at + reasons.index(reason))})"
+      for reason, n in Counter(reasons).most_common(_REASONS)
     )
-    reasons = iter(decisions.reasons)
-    for part, is_kept in zip(self.parts, self._is_kept, strict=True):
-      is_kept[:] = (not next(reasons) for _ in is_kept)
-      if not any(is_kept):
-        raise UserError(
-          f"data.clean={self._config.clean} drops every document of"
-          f" {part.name!r}; ablax prepare shows why: change a step's options or"
-          " leave one out"
-        )
-    return decisions, facts
+    return UserError(
+      f"data.clean={self._config.clean} drops every document of {name!r}:"
+      f" {told}; change a step's options or leave one out"
+    )
 
   def _split(self) -> None:
     """Chooses the held-out texts of each source, among what is kept."""
     kept = [
-      [h for h, is_kept in zip(hashes, flags, strict=True) if is_kept]
-      for hashes, flags in zip(self._hashes, self._is_kept, strict=True)
+      listing.filter(is_kept)
+      for listing, is_kept in zip(self._listings, self._is_kept, strict=True)
     ]
     self._heldout: set[bytes] = set()
     wanted = self._config.heldout_bytes
-    for part, hashes in zip(self.parts, kept, strict=True):
+    for part, listing in zip(self.parts, kept, strict=True):
       sizes = Counter()
-      for sha256 in hashes:
-        sizes[sha256] += self._sizes[sha256]
+      for sha256, size in _hashes(listing):
+        sizes[sha256] += size
       self._heldout |= heldout(sizes, wanted, part.name)
     self.train_sides, self.heldout_sides, self.fingerprints = [], [], []
-    for part, hashes in zip(self.parts, kept, strict=True):
-      sides = [
-        [h for h in hashes if (h in self._heldout) == is_heldout]
-        for is_heldout in (False, True)
-      ]
+    for part, listing in zip(self.parts, kept, strict=True):
+      told = hashlib.sha256()
+      is_heldout = []
+      for sha256, _ in _hashes(listing):
+        is_heldout.append(sha256 in self._heldout)
+        told.update(sha256 + bytes([is_heldout[-1]]))
       train, held = (
-        Side(len(side), sum(map(self._sizes.__getitem__, side)))
-        for side in sides
+        _side(listing.filter(pa.array(flag == side for flag in is_heldout)))
+        for side in (False, True)
       )
       if not train.documents:
         raise UserError(
@@ -134,8 +145,7 @@ class Corpus:
         )
       self.train_sides.append(train)
       self.heldout_sides.append(held)
-      told = b"".join(h + bytes([h in self._heldout]) for h in hashes)
-      self.fingerprints.append(hashlib.sha256(told).hexdigest())
+      self.fingerprints.append(told.hexdigest())
 
   @property
   def train_bytes(self) -> int:
@@ -145,17 +155,27 @@ class Corpus:
   def heldout_bytes(self) -> int:
     return sum(side.bytes for side in self.heldout_sides)
 
-  def train(self, what: str, part: int | None = None) -> Iterator[Text]:
-    """Yields the training documents, of one source or of all.
+  def kept(self, what: str, part: int | None = None) -> Iterator[Text]:
+    """Yields the documents of both sides, of one source or of all.
 
     Args:
       what: is shown beside the progress.
     """
-    return self._side(what, part, self.train_sides, False)
+    parts = range(len(self.parts)) if part is None else [part]
+    sides = (self.train_sides, self.heldout_sides)
+    n_bytes = sum(side[i].bytes for side in sides for i in parts)
+    return self._track(what, (t for i in parts for t in self._kept(i)), n_bytes)
+
+  def is_heldout(self, text: Text) -> bool:
+    return text.sha256 in self._heldout
+
+  def train(self, what: str, part: int | None = None) -> Iterator[Text]:
+    """Yields the training documents, of one source or of all."""
+    return (t for t in self.kept(what, part) if not self.is_heldout(t))
 
   def heldout(self, what: str, part: int | None = None) -> Iterator[Text]:
     """Yields the held-out documents, of one source or of all."""
-    return self._side(what, part, self.heldout_sides, True)
+    return filter(self.is_heldout, self.kept(what, part))
 
   def tokenizer_sample(self) -> Iterator[str]:
     """Yields about `data.tokenizer_bytes` of the training text, evenly.
@@ -176,40 +196,54 @@ class Corpus:
 
   def decisions(self) -> Iterator[tuple[int, int, str, str]]:
     """Yields (source, bytes, reason, note) of every document that was read."""
-    n = sum(side.documents for side in self.read_sides)
-    cleaning = self.cleaning
-    reasons = iter(cleaning.reasons if cleaning else [""] * n)
-    notes = iter(cleaning.notes if cleaning else [""] * n)
-    for i, hashes in enumerate(self._hashes):
-      for sha256 in hashes:
-        yield i, self._sizes[sha256], next(reasons), next(notes)
+    said = zip(self.cleaning.reasons, self.cleaning.notes, strict=True)
+    for i, listing in enumerate(self._listings):
+      for _, size in _hashes(listing):
+        yield i, size, *next(said)
 
-  def _side(
-    self, what: str, part: int | None, sides: list[Side], is_heldout: bool
-  ) -> Iterator[Text]:
-    parts = range(len(self.parts)) if part is None else [part]
-    texts = (
-      text
-      for i in parts
-      for text in self._kept(i)
-      if (text.sha256 in self._heldout) == is_heldout
-    )
-    return self._track(what, texts, sum(sides[i].bytes for i in parts))
+  def samples(self) -> dict[str, list[dict[str, str]]]:
+    """Returns reason -> name and beginning of the first few that it drops.
+
+    A duplicate's has the name `of` the first one too.
+    """
+    return {
+      reason: [
+        {"name": self._name(sample["document"]), "text": sample["text"]}
+        | ({"of": self._name(sample["of"])} if "of" in sample else {})
+        for sample in samples
+      ]
+      for reason, samples in self.cleaning.samples.items()
+    }
+
+  def _name(self, document: int) -> str:
+    return self._listing["name"][document].as_py()
 
   def _kept(self, part: int) -> Iterator[Text]:
+    is_kept = self._is_kept[part].to_pylist()
+    return itertools.compress(self._again(part), is_kept)
+
+  def _again(self, part: int) -> Iterator[Text]:
     """Reads a source again, which must be as it was."""
-    hashes, is_kept = self._hashes[part], self._is_kept[part]
-    n_read = 0
-    for n_read, text in enumerate(self._read(part), 1):
-      if hashes[n_read - 1 : n_read] != [text.sha256]:
-        raise _changed()
-      if is_kept[n_read - 1]:
-        yield text
-    if n_read != len(hashes):
-      raise _changed()
+    for known, text in itertools.zip_longest(
+      _hashes(self._listings[part]), self._read(part)
+    ):
+      if known is None or text is None or known[0] != text.sha256:
+        raise changed()
+      yield text
 
   def _read(self, part: int) -> Iterator[Text]:
     return read(self._sources[part].documents(), self._config.max_bytes)
+
+
+def _hashes(listing: pa.Table) -> Iterator[tuple[bytes, int]]:
+  """Yields sha256 and size of each document."""
+  for batch in listing.to_batches():
+    columns = (batch[name].to_pylist() for name in ("sha256", "size"))
+    yield from zip(*columns, strict=True)
+
+
+def _side(listing: pa.Table) -> Side:
+  return Side(len(listing), int(listing["size"].to_numpy().sum()))
 
 
 def heldout(
@@ -250,10 +284,3 @@ def heldout(
       f" {max(1, sizes.total() // 10)} or add text"
     )
   return frozenset(chosen)
-
-
-def _changed() -> UserError:
-  return UserError(
-    "the documents changed while they were being prepared; run again when"
-    " nothing writes to them"
-  )

@@ -7,7 +7,7 @@ at its end, where it has one, a step for duplicates compares what they kept.
 import dataclasses
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -16,7 +16,8 @@ from pyarrow import parquet
 from .cleaning import Duplicates, Filter
 
 _EXCERPT = 200  # characters of a sample
-_SAMPLES = 5  # of what a reason drops
+SAMPLES = 5  # of what a reason drops
+EMPTY = "empty"  # the reason of a document without text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,24 +73,37 @@ class Decisions:
   Attributes:
     reasons: why it is dropped; "" keeps it.
     notes: what the steps noted of it, such as a language, or "".
-    samples: reason -> name and beginning of the first few that it drops.
+    samples: reason -> of the first few that it drops the number in the corpus,
+      the beginning of the text and, where it is a duplicate, the number `of`
+      the first. Not their names: equal texts may be named otherwise tomorrow.
   """
 
-  reasons: list[str] = dataclasses.field(default_factory=list)
-  notes: list[str] = dataclasses.field(default_factory=list)
-  samples: dict[str, list[dict[str, str]]] = dataclasses.field(
+  reasons: list[str]
+  notes: list[str]
+  samples: dict[str, list[dict[str, Any]]] = dataclasses.field(
     default_factory=dict
   )
 
-  def sample(self, reason: str, name: str, excerpt: str, of: str = "") -> None:
-    """Keeps a dropped document, if it is among the first few of its reason.
+  @classmethod
+  def before(cls, sizes: Iterable[int]) -> "Decisions":
+    """Returns those that are there before any step: no text, no document."""
+    decisions = cls(["" if size else EMPTY for size in sizes], [])
+    decisions.notes = [""] * len(decisions.reasons)
+    for i, reason in enumerate(decisions.reasons):
+      decisions.sample(reason, i, "")
+    return decisions
 
-    Args:
-      of: name of the document that it duplicates, or "".
-    """
-    if reason and len(self.samples.setdefault(reason, [])) < _SAMPLES:
-      sample = {"name": name, "text": excerpt} | ({"of": of} if of else {})
-      self.samples[reason].append(sample)
+  def left(self) -> list[int]:
+    """Returns the numbers of the documents that nothing has dropped yet."""
+    return [i for i, reason in enumerate(self.reasons) if not reason]
+
+  def sample(
+    self, reason: str, document: int, text: str, of: int | None = None
+  ) -> None:
+    """Keeps a dropped document, if it is among the first few of its reason."""
+    if reason and len(self.samples.setdefault(reason, [])) < SAMPLES:
+      sample: dict[str, Any] = {"document": document, "text": text}
+      self.samples[reason].append(sample | ({} if of is None else {"of": of}))
 
   def save(self, folder: pathlib.Path) -> None:
     columns = {"reason": self.reasons, "note": self.notes}

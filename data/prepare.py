@@ -9,7 +9,7 @@ import itertools
 import json
 import lzma
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -139,16 +139,32 @@ def prepare(
     UserError: a source, the tokenizer or the split cannot be had as the
       config says, or there are fewer rows than one batch.
   """
+  _, prepared = read_and_pack(config, progress=progress, workers=workers)
+  return prepared
+
+
+def read_and_pack(
+  config: DataConfig,
+  *,
+  progress: bool = True,
+  workers: int = 1,
+  beam: str | None = None,
+) -> tuple[Corpus, Prepared]:
+  """As `prepare`; returns the corpus too, which knows what was dropped.
+
+  Args:
+    beam: flags of Apache Beam, which then cleans.
+  """
   fixed = fixed_tokenizer(config)  # a wrong path is told before reading
-  with Progress(progress) as track:
-    corpus = Corpus(config, track, workers)
-    return pack_corpus(config, corpus, workers, fixed)
+  with Progress(progress) as track, work.Workers(workers) as team:
+    corpus = Corpus(config, track, team, beam)
+    return corpus, pack_corpus(config, corpus, team, fixed)
 
 
 def pack_corpus(
   config: DataConfig,
   corpus: Corpus,
-  workers: int = 1,
+  workers: work.Workers = work.ALONE,
   fixed: Tokenizer | None = None,
 ) -> Prepared:
   """As `prepare`, of a corpus that has been read.
@@ -269,16 +285,25 @@ def _pack(
   tokenizer: Tokenizer,
   encode: Encode,
   seq_len: int,
-  workers: int,
+  workers: work.Workers,
   key: str,
   folder: pathlib.Path,
 ) -> None:
   """Writes both sides' rows and meta.json of a source into `folder`."""
   name = corpus.parts[part].name
 
-  def write(side: str, texts: Iterator[Text]) -> tuple[int, int]:
+  heldout: list[Text] = []  # a part of the text that is small and bounded
+
+  def train() -> Iterator[Text]:
+    for text in corpus.kept(f"packing {name}", part):
+      if corpus.is_heldout(text):
+        heldout.append(text)
+      else:
+        yield text
+
+  def write(side: str, texts: Iterable[Text]) -> tuple[int, int]:
     batches = ([text.text for text in batch] for batch in batched(texts))
-    tables = work.run(encode, batches, unfinished / side, workers)
+    tables = workers.run(encode, batches, unfinished / side)
     rows = packing.pack(
       _ids(tables),
       seq_len,
@@ -289,15 +314,9 @@ def _pack(
     return _write(rows, folder / f"{side}.array_record")
 
   with work.unfinished(f"encode-{key}") as unfinished:
-    n_train_rows, train_tokens = write(
-      "train", corpus.train(f"packing {name}", part)
-    )
-    n_heldout_rows, _ = write(
-      "heldout", corpus.heldout(f"packing held-out {name}", part)
-    )
-  utf8 = b"".join(
-    text.text.encode() for text in corpus.heldout(f"compressing {name}", part)
-  )
+    n_train_rows, train_tokens = write("train", train())
+    n_heldout_rows, _ = write("heldout", heldout)
+  utf8 = b"".join(text.text.encode() for text in heldout)
   meta = {
     "n_train_rows": n_train_rows,
     "n_heldout_rows": n_heldout_rows,

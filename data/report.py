@@ -1,8 +1,14 @@
 """What preparation has made of the sources: counted, with samples."""
 
+import dataclasses
+import hashlib
+import json
+import pathlib
 from collections import Counter
 from typing import Any
 
+from .cache import root
+from .clean import chosen
 from .config import DataConfig
 from .corpus import Corpus
 from .prepare import Prepared
@@ -11,12 +17,14 @@ from .prepare import Prepared
 def report(
   config: DataConfig, corpus: Corpus, prepared: Prepared, n_rows: int
 ) -> dict[str, Any]:
-  """Returns plain values, for a table and for report.json.
+  """Returns plain values, for a table and for the file `report_file`.
 
   Args:
     n_rows: that a training sees, to say how often it sees each source.
 
   Returns:
+    clean: name and options of each cleaning step.
+    rows: n_rows.
     sources: for each, its name, what was read and what is dropped, kept and
       packed of it, its share of the rows and its epochs.
     dropped: reason -> documents and bytes.
@@ -62,12 +70,24 @@ def report(
     "tokenizer": config.tokenizer,
     "vocab_size": prepared.tokenizer.vocab_size,
     "seq_len": config.seq_len,
+    "clean": [
+      [name, dataclasses.asdict(options)]
+      for name, options in chosen(config).items()
+    ],
+    "rows": n_rows,
     "sources": sources,
     "dropped": _nested(dropped),
     "notes": _nested(noted),
-    "samples": corpus.cleaning.samples if corpus.cleaning else {},
+    "samples": corpus.samples(),
     "facts": corpus.facts,
   }
+
+
+def report_file(found: dict[str, Any]) -> pathlib.Path:
+  """Returns where the cache keeps a report; other questions, other files."""
+  asked = json.dumps([found["clean"], found["rows"]])
+  name = hashlib.sha256(asked.encode()).hexdigest()[:8]
+  return root() / "reports" / f"{found['fingerprint']}-{name}.json"
 
 
 def _nested(counts: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:

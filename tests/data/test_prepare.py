@@ -3,6 +3,7 @@
 import gzip
 import lzma
 import multiprocessing
+import os
 import pathlib
 import shutil
 from collections import Counter
@@ -16,7 +17,7 @@ from ablax.data import cache, corpus
 from ablax.data import prepare as prepare_module
 from ablax.data.prepare import Prepared, prepare
 from ablax.data.sources import Document
-from ablax.data.sources.text import Options
+from ablax.data.sources.text import Options, Text
 from ablax.data.texts import _limited
 from ablax.data.tokenizers import TOKENIZERS
 from ablax.data.tokenizers.bpe import BPE
@@ -240,6 +241,24 @@ def test_the_second_of_two_at_once_keeps_what_the_first_has_built(tmp_path):
   assert [path.name for path in folder.parent.iterdir()] == ["x"]
 
 
+def test_what_the_dead_have_left_is_removed_and_what_lives_is_not(tmp_path):
+  dead = tmp_path / "cache" / ".other.123.unfinished"
+  dead.mkdir(parents=True)
+  (dead / "a").write_text("half")
+
+  def build(new):
+    assert not dead.exists()
+    (new / "a").write_text("whole")
+    os.utime(new, (0, 0))  # as if it was at work for long
+    cache.cached(tmp_path / "cache" / "y", lambda _: None)
+    assert (new / "a").exists()
+
+  cache.cached(tmp_path / "cache" / "x", build)
+  dead.mkdir()
+  cache.cached(tmp_path / "cache" / "x", lambda _: 1 / 0)  # it is there
+  assert not dead.exists()
+
+
 def _prepare_in_a_process(folder, queue):
   config = corpora.config(pathlib.Path(folder), tokenizer="bpe", batch_size=1)
   queue.put(prepare(config, progress=False).fingerprint)
@@ -269,6 +288,16 @@ def test_progress_is_shown_only_where_asked(tmp_path, texts, capfd):
   config = corpora.config(tmp_path / "text", seq_len=31)
   prepare(config, progress=True)
   assert capfd.readouterr().out == ""
+
+
+def test_each_pass_over_the_text_has_a_bar(tmp_path, texts, capfd, monkeypatch):
+  monkeypatch.setenv("FORCE_COLOR", "1")
+  config = corpora.config(tmp_path / "text", tokenizer="bpe", batch_size=1)
+  prepare(config, progress=True)
+  out, err = capfd.readouterr()
+  assert not out
+  for what in ("reading text", "training the tokenizer", "packing text"):
+    assert what in err
 
 
 def refused(tmp_path, **overrides):
@@ -313,6 +342,34 @@ def test_fewer_rows_than_a_batch_is_refused(tmp_path, texts):
   assert "rows of data.seq_len=32" in message
 
 
+def test_a_source_may_be_seen_as_often_as_is_allowed_and_not_more(
+  tmp_path, texts
+):
+  folder = tmp_path / "text"
+  mixture = ((f"text:{folder}", 1.0, 2.0),)
+  prepared = prepared_of(tmp_path, mixture=mixture, opts=Opts())
+  n_rows = 2 * prepared.n_train_rows
+  prepared.check_epochs(n_rows)
+  with pytest.raises(UserError, match=r"runs dry: .* 2 are allowed"):
+    prepared.check_epochs(n_rows + 1)
+
+
+def test_another_share_of_the_text_is_another_tokenizer(tmp_path):
+  def folder(**overrides):
+    for i in range(2):
+      corpora.write(tmp_path / f"t{i}", n=40, seed=i)
+    config = corpora.config(
+      tmp_path,
+      mixture=tuple((f"text:{tmp_path}/t{i}", 1.0 + i, 0.0) for i in range(2)),
+      opts=Opts(),
+      tokenizer="bpe",
+      **overrides,
+    )
+    return prepare_module.tokenizer_folder(config, corpus.Corpus(config))
+
+  assert folder() == folder(seed=1) != folder(temperature=5.0)
+
+
 def test_a_lone_surrogate_is_told_with_its_document(tmp_path):
   (tmp_path / "text").mkdir()
   (tmp_path / "text" / "a.jsonl").write_text('{"text": "x\\ud800"}\n')
@@ -325,3 +382,20 @@ def test_documents_that_change_meanwhile_are_noticed(tmp_path, texts):
   (tmp_path / "text" / "039.txt").write_text("new")
   with pytest.raises(UserError, match="changed while"):
     list(read.train("packing"))
+
+
+def test_the_text_is_read_for_hashes_the_tokenizer_and_the_rows(
+  tmp_path, texts, monkeypatch
+):
+  read = []
+  documents = Text.documents
+
+  def spy(self):
+    read.append(1)
+    return documents(self)
+
+  monkeypatch.setattr(Text, "documents", spy)
+  prepared_of(tmp_path, tokenizer="bpe", batch_size=1)
+  assert len(read) == 3
+  prepared_of(tmp_path, tokenizer="bpe", batch_size=1)
+  assert len(read) == 4
