@@ -72,21 +72,23 @@ class LossWatch:
     grad_norm: float,
     batch: Mapping[str, np.ndarray],
     loss_scale: float | None = None,
+    skipped: bool = False,
   ) -> str | None:
     """Returns a warning after a jump; raises Diverged at a NaN or infinity.
 
     Args:
-      loss_scale: of float16, which may give an infinite gradient: the update
-        was skipped then, and only a scale that is used up ends the run.
+      loss_scale: of float16.
+      skipped: the update, since a gradient overflowed in float16: only a scale
+        that is used up ends the run.
     """
-    finite = math.isfinite(grad_norm)
-    if not math.isfinite(loss) or (loss_scale is None and not finite):
+    finite = math.isfinite(loss) and (skipped or math.isfinite(grad_norm))
+    if not finite:
       kept = self._keep(step, batch)
       raise Diverged(
         f"step {step}: the loss is {loss} and the gradient norm {grad_norm};"
         f" {kept}. Lower opt.lr or opt.clip_norm, or look at the batch"
       )
-    if loss_scale and not finite and loss_scale / 2 < self._min_loss_scale:
+    if skipped and loss_scale and loss_scale / 2 < self._min_loss_scale:
       kept = self._keep(step, batch)
       raise Diverged(
         f"step {step}: the float16 gradient overflows at every loss scale down"

@@ -191,8 +191,10 @@ class Loop:
     """Waits for an update's metrics, checks them and passes them on."""
     metrics = {name: float(value) for name, value in on_device.items()}
     loss, norm = metrics["loss"], metrics["grad_norm"]
-    scale = metrics.get("loss_scale")
-    if warning := self.watch.check(step, loss, norm, batch, scale):
+    scale, skipped = metrics.get("loss_scale"), metrics.pop("overflow", 0)
+    if warning := self.watch.check(
+      step, loss, norm, batch, scale, bool(skipped)
+    ):
       self.warn(warning)
     if self.config.log.noise_scale:
       self.noise.update(metrics)

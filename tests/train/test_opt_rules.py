@@ -164,6 +164,18 @@ def test_decay_rules_are_factors_of_the_weight_decay():
     np.testing.assert_allclose(got, was * (1 - 0.1 * 0.5 * factor), rtol=1e-6)
 
 
+def test_the_rate_follows_the_step_where_updates_were_skipped():
+  config = opt("sgd")
+  optimizer = make_optimizer(
+    config, lambda step: step.astype(jnp.float32), specs_of(TREE)
+  )
+  state = optimizer.init(TREE)
+  places = {"count": jnp.int32(0), "step": jnp.int32(3)}
+  updates, _ = optimizer.update(GRADS, state, TREE, **places)
+  for update, grad in zip(*map(jax.tree.leaves, (updates, GRADS)), strict=True):
+    np.testing.assert_allclose(update, -3 * grad, rtol=1e-6)
+
+
 # Depth.
 
 

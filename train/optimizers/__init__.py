@@ -128,10 +128,10 @@ def make_optimizer(
 ) -> optax.GradientTransformationExtraArgs:
   """The chosen optimizer with its rates, its decay and its average.
 
-  Its update takes `count`, the updates done, and where the entry has
-  SAMPLED_GRADS also `sampled_grads`: a function without arguments that
-  computes the gradient of the mean loss on labels drawn from the model, and
-  the weight of that mean.
+  Its update takes `count`, the updates done; `step`, where the schedule is,
+  if updates were skipped; and where the entry has SAMPLED_GRADS also
+  `sampled_grads`: a function without arguments that computes the gradient of
+  the mean loss on labels drawn from the model, and the weight of that mean.
   """
   entry = OPTIMIZERS[config.name](config.opts[config.name], specs)
   whole = entry if isinstance(entry, WholeStep) else decoupled(entry)
@@ -148,7 +148,8 @@ def make_optimizer(
     return {"direction": whole.init(params), "average": average.init(params)}
 
   def update(updates, state, params=None, **extra: Any):
-    lr = learning_rate(extra["count"])
+    count = extra["count"]
+    lr = learning_rate(extra.pop("step", count))
     rates = jax.tree.map(lambda factor: lr * factor, factors)
     updates, inner = whole.update(
       updates,
@@ -160,7 +161,7 @@ def make_optimizer(
       **extra,
     )
     moved = jax.tree.map(lambda p, u: p + u, params, updates)
-    mean = average.update(state["average"], moved, extra["count"])
+    mean = average.update(state["average"], moved, count)
     return updates, {"direction": inner, "average": mean}
 
   return optax.GradientTransformationExtraArgs(init, update)
