@@ -281,7 +281,9 @@ def test_a_scale_that_collapses_stops_the_run_and_names_what_is_left(
     train(config, workdir)
   message = str(caught.value)
   assert "\n" not in message
-  assert "overflows at every loss scale down to opt.loss_scale_min=1" in message
+  assert "down to opt.loss_scale_min=1; its batch" in message
+  assert "Lower opt.lr, or go on from the weights in another" in message
+  assert f"with --config.init_from={workdir} and --config.model.c" in message
   lines = read_metrics(workdir)
   last = next(x for x in lines if x.get("skipped"))
   # 8 has doubled twice; then 32, 16, 8, 4, 2 are tried, and 1 at last.
@@ -310,6 +312,25 @@ def test_an_infinite_loss_is_not_the_scales_fault(tmp_path):
   # Skipped for a gradient that is not the norm's.
   with pytest.raises(Diverged, match="overflows at every loss scale"):
     watch.check(4, 2.0, 1.0, nothing, 1.0, skipped=True)
+
+
+def test_advice_about_a_scale_names_only_what_can_be_done(tmp_path):
+  watch = LossWatch(tmp_path, 1.0, lambda: None, min_loss_scale=2.0**23)
+  nothing = {"tokens": np.arange(4)}
+  with pytest.raises(Diverged) as caught:
+    watch.check(1, 2.0, np.inf, nothing, 2.0**23, skipped=True)
+  message = str(caught.value)
+  assert "opt.loss_scale_min=8388608;" in message
+  assert message.endswith(
+    "there is no checkpoint before it. Lower opt.loss_scale_min or opt.lr, or"
+    " begin again in another --workdir, with"
+    " --config.model.compute_dtype=float32 or bfloat16"
+  )
+  wider = "or take model.compute_dtype=bfloat16 or float32"
+  for loss_scale in (None, 4.0):
+    with pytest.raises(Diverged) as caught:
+      watch.check(2, np.nan, 1.0, nothing, loss_scale)
+    assert (wider in str(caught.value)) == (loss_scale is not None)
 
 
 @pytest.mark.parametrize("name", ["accumulate", "causal"])
