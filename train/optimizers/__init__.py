@@ -22,6 +22,7 @@ from ...models.param import Params
 from ...registry import Opts, Registry
 from ..averages import AVERAGES
 from ..loss_scale import check_loss_scale
+from ..ranges import broken
 from .rules import Rules, check_rules, layer_factors, match_rules
 
 OPTIMIZERS = Registry(
@@ -66,8 +67,9 @@ class OptConfig:
 
   def __post_init__(self):
     for key in ("lr", "warmup_steps", "weight_decay", "clip_norm"):
-      if getattr(self, key) < 0:
-        raise UserError(f"opt.{key}={getattr(self, key)} must not be negative")
+      value = getattr(self, key)
+      if wrong := broken("at least 0", value):
+        raise UserError(f"opt.{key}={value} {wrong}")
     if self.accum_steps < 1:
       raise UserError(f"opt.accum_steps={self.accum_steps} must be at least 1")
     if not 0 < self.layer_decay <= 1:

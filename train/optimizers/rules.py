@@ -10,6 +10,7 @@ import numpy as np
 from ...errors import UserError
 from ...models.lm import depths
 from ...models.param import ParamSpec, path_of
+from ..ranges import broken
 
 Rules = tuple[tuple[str, float], ...]
 
@@ -17,16 +18,18 @@ CATCH_ALL = ".*"
 
 
 def check_rules(key: str, rules: Rules) -> None:
-  """Raises UserError for what is not a (regex, factor) pair."""
+  """Raises UserError for what is not a (regex, factor at least 0) pair."""
   for rule in rules:
     try:
       pattern, factor = rule
       re.compile(pattern)
-      float(factor)
+      factor = float(factor)
     except (TypeError, ValueError, re.error) as error:
       raise UserError(
         f"{key}: {rule!r} is not a (regex, factor) pair: {error}"
       ) from None
+    if wrong := broken("at least 0", factor):
+      raise UserError(f"{key}: the factor of ({pattern!r}, {factor}) {wrong}")
 
 
 def match_rules(key: str, rules: Rules, specs: Mapping[str, Any]) -> Any:
