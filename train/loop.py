@@ -80,7 +80,8 @@ class Loop:
     self.step = 0  # of a warning about the checkpoints
     self.state, tokens = self._first_state()
     self.step = int(self.state.step)
-    profile.check(self.step)
+    if warning := profile.check(self.step):
+      self.warn(warning)
     self.heldout, self._evaluated = self._heldout_here()
     self._best = math.inf
     self._last_saved = max(self.checkpoints.steps(), default=None)
