@@ -73,10 +73,13 @@ def get_config() -> ConfigDict:
   o.loss_scale = 65536.0  # at the start
   o.loss_scale_growth = 2000  # updates
   o.loss_scale_min = 1.0
-  # (regex, factor) lists; the first match on the parameter's path counts,
-  # and every parameter must have one.
+  # (regex, factor) lists, factors of opt.lr and of opt.weight_decay. Rules may
+  # overlap: the first that matches a parameter's path counts. Every parameter
+  # must have one, and every rule must count for one.
   o.lr_rules = ((".*", 1.0),)
-  o.layer_decay = 1.0  # rate of a layer, as a share of the next one's; 1: off
+  # Rate of a layer, as a share of the next one's; 1: off. The embedding has the
+  # least, and with model.tie_embeddings the output matrix is the embedding.
+  o.layer_decay = 1.0
   o.decay_rules = ((r"(^|/)(bias|scale)$", 0.0), (".*", 1.0))
   o.average = "none"  # of the weights, to evaluate with
   o.opts = ConfigDict()

@@ -76,6 +76,11 @@ class ParamSpec:
   roles: tuple[str, ...] = ()
 
   @property
+  def stacked(self) -> bool:
+    """Whether its first axis is that of the layers."""
+    return self.axes[:1] == ("layers",)
+
+  @property
   def size(self) -> int:
     return int(np.prod(self.shape))
 
@@ -161,7 +166,7 @@ def init_params(
   drawn = []
   for (path, spec), place in zip(leaves, places, strict=True):
     leaf_key = jax.random.fold_in(key, zlib.crc32(path_of(path).encode()))
-    if spec.axes[:1] == ("layers",):
+    if spec.stacked:
       keys = [jax.random.fold_in(leaf_key, i) for i in range(spec.shape[0])]
     else:
       keys = [leaf_key]
@@ -175,19 +180,18 @@ def _draw_slice(init, shape, dtype, key):
 
 
 def _draw(spec: ParamSpec, keys, sharding: NamedSharding | None) -> Array:
-  stacked = spec.axes[:1] == ("layers",)
-  shape = spec.shape[1:] if stacked else spec.shape
+  shape = spec.shape[1:] if spec.stacked else spec.shape
   slice_bytes = int(np.prod(shape)) * jnp.dtype(spec.dtype).itemsize
   if sharding is not None and slice_bytes > DRAW_WHOLE_BYTES:
 
     def whole(keys):
       slices = [spec.init(key, shape, spec.dtype) for key in keys]
-      return jnp.stack(slices) if stacked else slices[0]
+      return jnp.stack(slices) if spec.stacked else slices[0]
 
     return jax.jit(whole, out_shardings=sharding)(keys)
   if sharding is None:
     slices = [_draw_slice(spec.init, shape, spec.dtype, key) for key in keys]
-    return jnp.stack(slices) if stacked else slices[0]
+    return jnp.stack(slices) if spec.stacked else slices[0]
   indices: Any = sharding.addressable_devices_indices_map(spec.shape)
   shards = {
     device: np.empty(sharding.shard_shape(spec.shape), spec.dtype)
@@ -196,7 +200,7 @@ def _draw(spec: ParamSpec, keys, sharding: NamedSharding | None) -> Array:
   for i, key in enumerate(keys):
     drawn = np.asarray(_draw_slice(spec.init, shape, spec.dtype, key))
     for device, index in indices.items():
-      if not stacked:
+      if not spec.stacked:
         shards[device][...] = drawn[index]
         continue
       layers = range(*index[0].indices(spec.shape[0]))

@@ -29,7 +29,7 @@ from ..models.mixers import MIXERS
 from ..models.positions import POSITIONS
 from ..parallel.mesh import MeshConfig
 from ..registry import Opts, Registry
-from .averages import AVERAGES
+from .averages import AVERAGES, check_average
 from .config_files import error_in, find_file, import_file, load_plugins
 from .objectives import OBJECTIVES, ObjectiveConfig
 from .optimizers import OPTIMIZERS, OptConfig
@@ -161,6 +161,8 @@ class Config:
         f"opt.warmup_steps={self.opt.warmup_steps} is more than"
         f" steps={self.steps}; lower it"
       )
+    average = self.opt.average
+    check_average(average, self.opt.opts[average], self.steps)
 
   def as_dict(self) -> dict[str, Any]:
     """Nested plain values, options under `<namespace>.opts.<entry>`."""

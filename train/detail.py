@@ -38,7 +38,7 @@ def make_detail_step(setup: Setup) -> Callable[[TrainState, Batch], Detail]:
   def norms(tree: Params) -> dict[str, Array]:
     squares = jax.tree.map(
       lambda spec, a: jnp.sum(
-        jnp.square(a), axis=tuple(range(spec.axes[:1] == ("layers",), a.ndim))
+        jnp.square(a), axis=tuple(range(spec.stacked, a.ndim))
       ),
       setup.specs,
       in_float32(tree),

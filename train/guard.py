@@ -72,32 +72,42 @@ class LossWatch:
     grad_norm: float,
     batch: Mapping[str, np.ndarray],
     loss_scale: float | None = None,
+    skipped: bool = False,
   ) -> str | None:
     """Returns a warning after a jump; raises Diverged at a NaN or infinity.
 
     Args:
-      loss_scale: of float16, which may give an infinite gradient: the update
-        was skipped then, and only a scale that is used up ends the run.
+      loss_scale: of float16.
+      skipped: the update, since a gradient overflowed in float16: only a scale
+        that is used up ends the run.
     """
-    finite = math.isfinite(grad_norm)
-    if not math.isfinite(loss) or (loss_scale is None and not finite):
-      kept = self._keep(step, batch)
+    finite = math.isfinite(loss) and (skipped or math.isfinite(grad_norm))
+    if not finite:
+      kept, _ = self._keep(step, batch)
+      wider = ""
+      if loss_scale is not None:
+        wider = ", or take model.compute_dtype=bfloat16 or float32"
       raise Diverged(
         f"step {step}: the loss is {loss} and the gradient norm {grad_norm};"
-        f" {kept}. Lower opt.lr or opt.clip_norm, or look at the batch"
+        f" {kept}. Lower opt.lr or opt.clip_norm{wider}, or look at the batch"
       )
-    if loss_scale and not finite and loss_scale / 2 < self._min_loss_scale:
-      kept = self._keep(step, batch)
+    if skipped and loss_scale and loss_scale / 2 < self._min_loss_scale:
+      kept, saved = self._keep(step, batch)
+      least = self._min_loss_scale
+      lower = "opt.loss_scale_min or opt.lr" if least > 1 else "opt.lr"
+      begin, weights = "begin again", ""
+      if saved:
+        begin = "go on from the weights"
+        weights = f" --config.init_from={self._workdir} and"
       raise Diverged(
         f"step {step}: the float16 gradient overflows at every loss scale down"
-        f" to opt.loss_scale_min={self._min_loss_scale:g}; {kept}. Lower"
-        " opt.lr, or go on from the weights in another --workdir, with"
-        f" --config.init_from={self._workdir} and"
+        f" to opt.loss_scale_min={least:.10g}; {kept}. Lower {lower}, or"
+        f" {begin} in another --workdir, with{weights}"
         " --config.model.compute_dtype=float32 or bfloat16"
       )
     warning = None
     if self._seen >= 20 and loss > self.mean + self._spike:
-      kept = self._keep(step, batch)
+      kept, _ = self._keep(step, batch)
       warning = (
         f"step {step}: the loss jumped to {loss:.3f} from {self.mean:.3f};"
         f" {kept}"
@@ -107,14 +117,15 @@ class LossWatch:
     self.mean = rate * loss + (1 - rate) * self.mean if rate < 1 else loss
     return warning
 
-  def _keep(self, step, batch) -> str:
+  def _keep(self, step, batch) -> tuple[str, bool]:
+    """What was kept, in words; and whether a checkpoint is among it."""
     last_checkpoint = self._good_checkpoint()
     folder = self._workdir / "bad" / str(step)
     folder.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(folder / "batch.npz", **batch)
     kept = f"its batch is kept as {folder / 'batch.npz'}"
     if last_checkpoint is None:
-      return f"{kept}; there is no checkpoint before it"
+      return f"{kept}; there is no checkpoint before it", False
     source = self._workdir / "checkpoints" / str(last_checkpoint)
     target = folder / "checkpoints" / str(last_checkpoint)
     if source.exists() and not target.exists():
@@ -123,4 +134,4 @@ class LossWatch:
       except OSError:
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(source, target)
-    return f"{kept}, and the last good checkpoint as {target}"
+    return f"{kept}, and the last good checkpoint as {target}", True

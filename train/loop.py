@@ -7,6 +7,7 @@ import pathlib
 import time
 import zlib
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 from rich.console import Console
@@ -78,14 +79,15 @@ class Loop:
     self.checkpoints = Checkpoints(workdir, config.checkpoint)
     self.batches = train_batches(prepared, config.data)
     self.step = 0  # of a warning about the checkpoints
-    self.state, tokens = self._first_state()
+    self.state, info = self._first_state()
     self.step = int(self.state.step)
-    profile.check(self.step)
+    if warning := profile.check(self.step):
+      self.warn(warning)
     self.heldout, self._evaluated = self._heldout_here()
     self._best = math.inf
     self._last_saved = max(self.checkpoints.steps(), default=None)
     self.accounts = accounts(setup)
-    self.meter = Meter(config, self.accounts, self.step, tokens)
+    self.meter = Meter(config, self.accounts, self.step, info["tokens"])
     more = [WandB(workdir, config.log)] if config.log.wandb else []
     for sink in more:
       console.print(sink.where, markup=False)
@@ -96,7 +98,7 @@ class Loop:
       self._good_checkpoint,
       config.opt.loss_scale_min,
     )
-    self.noise = NoiseScale(read_metrics(workdir))
+    self.noise = NoiseScale(info.get("noise"))
     self.train_step = make_train_step(self.setup)
     self.detail_step = make_detail_step(self.setup)
     self.eval_step = make_eval_step(self.setup)
@@ -106,21 +108,21 @@ class Loop:
     self.events.add("warning", self.step, text=text)
     self.console.print(f"warning: {text}", style="yellow", markup=False)
 
-  def _first_state(self) -> tuple[TrainState, int]:
-    """The state to go on from, and the tokens that it has seen."""
+  def _first_state(self) -> tuple[TrainState, Mapping[str, Any]]:
+    """The state to go on from, and what was saved with it, as by `save`."""
     restored = self.checkpoints.restore_latest(self.setup.abstract(), self.warn)
     if restored is not None:
       state, info = restored
       self.batches.restore(info["data"])
       self.console.print(f"resuming {self.workdir} at step {int(state.step)}")
-      return state, info["tokens"]
+      return state, info
     state = self.setup.init()
     if source := self.config.init_from:
       params = warm_start(self.setup, self.prepared.tokenizer)
       opt_state = self.setup.init_opt_state(params)
       state = dataclasses.replace(state, params=params, opt_state=opt_state)
       self.console.print(f"starting from the weights of {source}")
-    return state, 0
+    return state, {"tokens": 0}
 
   def _heldout_here(self) -> tuple[dict[str, float], int | None]:
     """What the log has of an evaluation of this very state."""
@@ -191,8 +193,10 @@ class Loop:
     """Waits for an update's metrics, checks them and passes them on."""
     metrics = {name: float(value) for name, value in on_device.items()}
     loss, norm = metrics["loss"], metrics["grad_norm"]
-    scale = metrics.get("loss_scale")
-    if warning := self.watch.check(step, loss, norm, batch, scale):
+    scale, skipped = metrics.get("loss_scale"), metrics.pop("overflow", 0)
+    if warning := self.watch.check(
+      step, loss, norm, batch, scale, bool(skipped)
+    ):
       self.warn(warning)
     if self.config.log.noise_scale:
       self.noise.update(metrics)
@@ -237,6 +241,7 @@ class Loop:
     info = {
       "data": self.batches.state(),
       "tokens": self.meter.tokens,
+      "noise": self.noise.state(),
       "hash": self.config.hash,
     }
     metrics = self.heldout if self._evaluated == self.step else None

@@ -64,7 +64,7 @@ def per_term(scale: Array, n_terms: int) -> Array:
 def next_state(
   state: dict[str, Any], finite: Bool[Array, ""], growth: int
 ) -> dict[str, Any]:
-  """The state after an update whose gradient was finite, or not."""
+  """The state after an update whose numbers were finite, or not."""
   good = jnp.where(finite, state["good_steps"] + 1, 0)
   grown = good >= growth
   factor = jnp.where(finite, jnp.where(grown, 2.0, 1.0), 0.5)

@@ -16,7 +16,7 @@ then the variance of rows, divided by their length.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -51,16 +51,17 @@ class NoiseScale:
   averaged first (appendix A.1).
 
   Args:
-    lines: of an earlier part of the run's log, to go on from its means.
+    state: `state()` of an earlier part of the run, to go on from.
   """
 
-  def __init__(self, lines: Iterable[Mapping[str, Any]] = ()):
-    self._seen = 0
-    self._means = {"noise/square": 0.0, "noise/trace": 0.0}
-    for line in lines:
-      if all(math.isfinite(line.get(k) or math.nan) for k in self._means):
-        self._seen = line["step"]
-        self._means = {k: line[k] for k in self._means}
+  def __init__(self, state: Mapping[str, float | int] | None = None):
+    means: dict[str, Any] = {"noise/square": 0.0, "noise/trace": 0.0}
+    means |= state or {}
+    self._seen = int(means.pop("seen", 0))
+    self._means = means
+
+  def state(self) -> dict[str, float | int]:
+    return {"seen": self._seen, **self._means}
 
   def update(self, metrics: dict[str, Any]) -> None:
     """Puts the running means, and their ratio, in place of the estimates."""

@@ -54,6 +54,6 @@ def _axes(shape: tuple[int, ...], spec: ParamSpec) -> tuple[str | None, ...]:
   before = len(shape) - len(spec.shape)
   if before >= 0 and shape[before:] == spec.shape:
     return (None,) * before + spec.axes
-  if spec.axes[:1] == ("layers",) and shape[:1] == spec.shape[:1]:
+  if spec.stacked and shape[:1] == spec.shape[:1]:
     return ("layers",) + (None,) * (len(shape) - 1)
   return (None,) * len(shape)

@@ -22,7 +22,7 @@ class TrainState:
   """Everything that an update changes, and the key it draws from.
 
   Attributes:
-    step: updates done.
+    step: updates done, those that float16 skipped too.
     rng: key data; the key of an update is this one folded with its step.
     loss_scale: of float16, see train/loss_scale.py; otherwise empty.
   """

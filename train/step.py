@@ -177,7 +177,8 @@ def make_update(
       grads,
       state.opt_state,
       in_float32(state.params),
-      count=state.step,
+      step=state.step,
+      count=state.step - state.loss_scale.get("skipped", 0),
       sampled_grads=sampled_grads,
     )
     params = jax.tree.map(
@@ -193,14 +194,21 @@ def make_update(
       metrics |= estimates(mean_square, n, norm**2, loss.weight)
     loss_scale = state.loss_scale
     if scale is not None:
-      finite = jnp.isfinite(norm)
+      # The gradient on drawn labels, which only an optimizer sees, may
+      # overflow where this one does not.
+      new = jax.tree.leaves((norm, params, opt_state))
+      finite = jnp.stack([jnp.isfinite(a).all() for a in new]).all()
       params, opt_state = jax.tree.map(
         lambda new, old: jnp.where(finite, new, old),
         (params, opt_state),
         (state.params, state.opt_state),
       )
       loss_scale = next_state(loss_scale, finite, config.opt.loss_scale_growth)
-      metrics |= {"loss_scale": scale, "skipped": loss_scale["skipped"]}
+      metrics |= {
+        "loss_scale": scale,
+        "skipped": loss_scale["skipped"],
+        "overflow": ~finite,
+      }
     new = TrainState(state.step + 1, params, opt_state, state.rng, loss_scale)
     return new, metrics, raw_grads
 

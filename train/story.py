@@ -86,7 +86,7 @@ def _config(record: Mapping[str, Any]) -> dict[str, Any]:
     "hash": record.get("hash"),
     "changes": differences_from_base(record["config"]),
     "code": record.get("code"),
-    "source": data.get("source"),
+    "source": ", ".join(name for name, *_ in data.get("mixture", ())) or None,
     "tokenizer": data.get("tokenizer"),
     "data_fingerprint": record.get("data_fingerprint"),
   }

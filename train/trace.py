@@ -45,13 +45,21 @@ class Profile:
     self.first, self.last = updates
     self._tracing = False
 
-  def check(self, step: int) -> None:
-    """Raises UserError where a run that goes on from `step` is past it."""
-    if self.first <= min(step, self.last):
-      raise UserError(
-        f"--profile={self.first}:{self.last + 1}: this run has done {step}"
-        " updates already; trace later ones, or drop --profile"
-      )
+  def check(self, step: int) -> str | None:
+    """A warning where a run that goes on from `step` has its trace already.
+
+    Raises:
+      UserError: the run is past it, and there is no trace.
+    """
+    if self.first > min(step, self.last):
+      return None
+    past = (
+      f"--profile={self.first}:{self.last + 1}: this run has done {step}"
+      " updates already"
+    )
+    if self.folder.exists():  # by the same command, before it was stopped
+      return f"{past}; what was traced is in {self.folder}"
+    raise UserError(f"{past}; trace later ones, or drop --profile")
 
   @contextlib.contextmanager
   def update(self, step: int) -> Iterator[None]:

@@ -54,10 +54,12 @@ class WandB:
     # Ours, not W&B's own counter: a restart may go back some updates.
     self._run.define_metric("step")
     self._run.define_metric("*", step_metric="step")
-    self.where = f"Weights & Biases: {self._run.url}"
     if mode == "offline":
       folder = pathlib.Path(self._run.dir).parent
-      self.where = f"Weights & Biases: upload with wandb sync {folder}"
+      where = f"upload with wandb sync {folder}"
+    else:  # W&B warns where the URL is read offline
+      where = self._run.url
+    self.where = f"Weights & Biases: {where}"
 
   def write(self, step: int, metrics: Mapping[str, Any]) -> None:
     self._run.log({**dict(numbers(metrics)), "step": step})

@@ -97,6 +97,17 @@ def test_a_bad_option_is_refused(average, option, value):
     opt(average=average, **{f"{average}__{option}": value})
 
 
+def test_an_average_that_no_update_would_enter_is_refused(small):
+  average = {"opt__average": "latest", "opt__opts__latest__every": 7}
+  small(steps=7, **average)
+  with pytest.raises(UserError) as caught:
+    small(steps=6, **average)
+  assert str(caught.value) == (
+    "opt.opts.latest.every=7 takes no snapshot in steps=6; lower it, or use"
+    " opt.average='none'"
+  )
+
+
 def test_an_average_changes_no_update():
   plain = walk(opt(average="none"), 4)[0]
   for average in ("ema", "latest"):

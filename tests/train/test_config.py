@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import pathlib
 
 import pytest
@@ -351,7 +352,20 @@ def test_a_shared_option_is_told_with_its_whole_key(tokenizer, option, value):
     ({"model.ff_dim": -1}, "model.ff_dim=-1 must be positive, or 0"),
     ({"model.pattern": ()}, "model.pattern=() names no mixer"),
     ({"model.dropout": 1.0}, "model.dropout=1.0 must be in [0, 1)"),
-    ({"opt.lr": -1.0}, "opt.lr=-1.0 must not be negative"),
+    ({"opt.lr": -1.0}, "opt.lr=-1.0 must be at least 0"),
+    ({"opt.lr": "1e999"}, "opt.lr=inf must be at least 0 and finite"),
+    ({"opt.lr": math.nan}, "opt.lr=nan must be at least 0"),
+    (
+      {"opt.lr": 1e39},
+      "opt.lr=1e+39 must be at least 0, in float32 too, where",
+    ),
+    ({"opt.weight_decay": math.inf}, "opt.weight_decay=inf must be at least 0"),
+    ({"opt.clip_norm": math.nan}, "opt.clip_norm=nan must be at least 0"),
+    ({"opt.lr_rules": ((".*", -1.0),)}, "factor of ('.*', -1.0) must be at"),
+    (
+      {"opt.decay_rules": ((".*", math.inf),)},
+      "('.*', inf) must be at least 0",
+    ),
     ({"opt.accum_steps": 0}, "opt.accum_steps=0 must be at least 1"),
     ({"opt.lr_rules": (("(", 1.0),)}, "opt.lr_rules: ('(', 1.0) is not"),
     ({"opt.decay_rules": (("x", "y"),)}, "opt.decay_rules='y' has the wrong"),

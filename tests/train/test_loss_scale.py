@@ -20,6 +20,8 @@ from ablax.train.guard import Diverged, LossWatch
 from ablax.train.logs import read_metrics
 from ablax.train.loop import train
 from ablax.train.loss_scale import MAXIMUM, next_state, per_term
+from ablax.train.objectives.next_token import NextToken
+from ablax.train.optimizers import OPTIMIZERS
 from ablax.train.proofs import find
 from ablax.train.proofs.resume import compare
 from ablax.train.setup import make_setup
@@ -112,7 +114,8 @@ def test_float16_training_follows_float32(small, half):
 
 
 def test_a_power_of_two_changes_no_bit_of_an_update(half):
-  one, other = (half.run(2, scale)[1][-1] for scale in (2.0**15, 2.0**17))
+  # So large that no gradient is subnormal in float16, with fewer bits.
+  one, other = (half.run(2, scale)[1][-1] for scale in (2.0**18, 2.0**19))
   assert fingerprints(one.params) == fingerprints(other.params)
 
 
@@ -178,6 +181,59 @@ def test_training_finds_its_scale_from_above(half):
   assert metrics[-1]["skipped"] == 14 - sum(finite)
 
 
+@pytest.mark.parametrize(
+  "name",
+  [
+    # To compile each is slow; one in bits and the other one by its labels.
+    name
+    if name in ("adan", "sophia")
+    else pytest.param(name, marks=pytest.mark.slow)
+    for name in OPTIMIZERS
+  ],
+)
+def test_skipped_updates_leave_no_trace_in_any_optimizer(name, small):
+  config = small(
+    **HALF,
+    opt__name=name,
+    opt__average="none" if name == "schedule_free" else "ema",
+    opt__schedule="constant",
+    opt__warmup_steps=0,
+  )
+  trainer = Trainer(config)
+  metrics, states = trainer.run(7, scale=MAXIMUM)
+  skipped = [m["overflow"] for m in metrics].index(0)  # at first
+  assert 0 < skipped < 6
+  if name == "sophia":  # draws other labels at another step
+    curvature = states[skipped + 1].opt_state["direction"]["curvature"]
+    assert np.asarray(curvature["embedding"]).any()
+    return
+  # As if the scale had fitted from the start.
+  _, fitting = trainer.run(7 - skipped, scale=MAXIMUM / 2**skipped)
+  for part in ("params", "opt_state"):
+    one, other = (getattr(s[-1], part) for s in (states, fitting))
+    assert fingerprints(one) == fingerprints(other)
+
+
+def test_an_overflow_on_drawn_labels_alone_skips_the_update(small, monkeypatch):
+  real = NextToken.drawn
+
+  def steep(self, *args):
+    loss = real(self, *args)
+    return loss._replace(sum=loss.sum * 2.0**8)
+
+  monkeypatch.setattr(NextToken, "drawn", steep)
+  config = small(**HALF, opt__name="sophia", opt__opts__sophia__every=1)
+  metrics, states = Trainer(config).run(9)
+  overflow = [m["overflow"] for m in metrics]
+  # The scale falls until the drawn labels' gradient fits as well.
+  assert overflow[0] == 1 and overflow[-1] == 0
+  assert metrics[-1]["skipped"] == sum(overflow)
+  assert all(np.isfinite(m["grad_norm"]) for m in metrics)
+  for state in states:
+    kept = jax.tree.leaves(state.opt_state["direction"]["curvature"])
+    assert all(np.isfinite(a).all() for a in kept)
+
+
 def test_the_loss_is_logged_as_it_is_whatever_the_scale(half):
   losses = [half.run(1, scale)[0][0]["loss"] for scale in (2.0, 2.0**16)]
   assert losses[0] == losses[1]
@@ -226,12 +282,15 @@ def test_a_scale_that_collapses_stops_the_run_and_names_what_is_left(
     train(config, workdir)
   message = str(caught.value)
   assert "\n" not in message
-  assert "overflows at every loss scale down to opt.loss_scale_min=1" in message
+  assert "down to opt.loss_scale_min=1; its batch" in message
+  assert "Lower opt.lr, or go on from the weights in another" in message
+  assert f"with --config.init_from={workdir} and --config.model.c" in message
   lines = read_metrics(workdir)
   last = next(x for x in lines if x.get("skipped"))
   # 8 has doubled twice; then 32, 16, 8, 4, 2 are tried, and 1 at last.
   assert last["step"] == 5 and last["loss_scale"] == 32
   assert last["grad_norm"] is None and last["loss"] > 0
+  assert "overflow" not in last
   assert "Infinity" not in (workdir / "metrics.jsonl").read_text()
   good = workdir / "bad/10/checkpoints/8"
   assert str(good) in message and good.is_dir()
@@ -246,11 +305,33 @@ def test_a_scale_that_collapses_stops_the_run_and_names_what_is_left(
 def test_an_infinite_loss_is_not_the_scales_fault(tmp_path):
   watch = LossWatch(tmp_path, 1.0, lambda: None)
   nothing = {"tokens": np.arange(4)}
-  assert watch.check(1, 2.0, np.inf, nothing, loss_scale=4.0) is None
+  assert watch.check(1, 2.0, np.inf, nothing, 4.0, skipped=True) is None
   with pytest.raises(Diverged, match="the loss is nan"):
-    watch.check(2, np.nan, np.nan, nothing, loss_scale=4.0)
+    watch.check(2, np.nan, np.nan, nothing, 4.0, skipped=True)
   with pytest.raises(Diverged, match="the gradient norm inf"):
     watch.check(3, 2.0, np.inf, nothing)
+  # Skipped for a gradient that is not the norm's.
+  with pytest.raises(Diverged, match="overflows at every loss scale"):
+    watch.check(4, 2.0, 1.0, nothing, 1.0, skipped=True)
+
+
+def test_advice_about_a_scale_names_only_what_can_be_done(tmp_path):
+  watch = LossWatch(tmp_path, 1.0, lambda: None, min_loss_scale=2.0**23)
+  nothing = {"tokens": np.arange(4)}
+  with pytest.raises(Diverged) as caught:
+    watch.check(1, 2.0, np.inf, nothing, 2.0**23, skipped=True)
+  message = str(caught.value)
+  assert "opt.loss_scale_min=8388608;" in message
+  assert message.endswith(
+    "there is no checkpoint before it. Lower opt.loss_scale_min or opt.lr, or"
+    " begin again in another --workdir, with"
+    " --config.model.compute_dtype=float32 or bfloat16"
+  )
+  wider = "or take model.compute_dtype=bfloat16 or float32"
+  for loss_scale in (None, 4.0):
+    with pytest.raises(Diverged) as caught:
+      watch.check(2, np.nan, 1.0, nothing, loss_scale)
+    assert (wider in str(caught.value)) == (loss_scale is not None)
 
 
 @pytest.mark.parametrize("name", ["accumulate", "causal"])

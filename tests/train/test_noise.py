@@ -1,6 +1,8 @@
 """The gradient noise scale, on gradients of known mean and covariance."""
 
 import functools
+import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -117,17 +119,19 @@ def test_the_ratio_is_that_of_the_means_and_goes_on_after_a_restart():
   rng = np.random.default_rng(0)
   pairs = rng.normal([2.0, 60.0], [3.0, 30.0], (50, 2))
   noise, lines = NoiseScale(), []
-  for step, (square, trace) in enumerate(pairs, 1):
+  for step, (square, trace) in enumerate(pairs.tolist(), 1):
     metrics = {"noise/square": square, "noise/trace": trace, "loss": 1.0}
     noise.update(metrics)
-    lines.append({"step": step, **metrics})
+    lines.append(metrics)
+    if step == 20:
+      state = json.loads(json.dumps(noise.state()))
   mean = pairs.mean(0)  # a plain mean: fewer than 100 updates
   assert lines[-1]["noise_scale"] == pytest.approx(mean[1] / mean[0])
-  again = NoiseScale([{"step": 3}, *lines[:20], {"step": 20, "heldout": 1}])
-  for square, trace in pairs[20:]:
+  again = NoiseScale(state)
+  for square, trace in pairs[20:].tolist():
     metrics = {"noise/square": square, "noise/trace": trace}
     again.update(metrics)
-  assert metrics["noise_scale"] == pytest.approx(lines[-1]["noise_scale"])
+  assert metrics["noise_scale"] == lines[-1]["noise_scale"]
   before = dict(metrics)
   skipped = {"noise/square": np.nan, "noise/trace": np.inf}
   again.update(skipped)
@@ -149,6 +153,26 @@ def test_a_run_logs_it_and_trains_to_the_same_numbers(small, tmp_path):
     for key in {"loss", "grad_norm"} & x.keys():
       # XLA fuses the norms with the sums: the last bit may be another.
       assert x[key] == pytest.approx(y[key], rel=1e-6)
+
+
+def test_a_resumed_run_has_the_same_means_to_the_bit(small, tmp_path):
+  config = small(
+    opt__accum_steps=2,
+    log__noise_scale=True,
+    log__every=2,  # the checkpoint is between two lines
+    checkpoint__every=3,
+    checkpoint__keep=3,
+  )
+  train(config, tmp_path / "alone")
+  shutil.copytree(tmp_path / "alone", tmp_path / "killed")
+  shutil.rmtree(tmp_path / "killed/checkpoints/6")
+  train(config, tmp_path / "killed")
+  keys = ("step", "noise/square", "noise/trace", "noise_scale")
+  one, other = (
+    [[x.get(key) for key in keys] for x in read_metrics(tmp_path / name)]
+    for name in ("alone", "killed")
+  )
+  assert one == other and one[-1][0] == 6
 
 
 def test_without_microbatches_it_is_refused(small):

@@ -96,6 +96,18 @@ def test_the_first_rule_that_matches_counts():
       " counts: put it first, or drop it",
     ),
     (
+      ((".*", 0.5), (".*", 1.0)),
+      "opt.lr_rules: ('.*', 1.0) covers nothing, since an earlier rule matches"
+      " embedding and all else that it does; the first match counts: put it"
+      " first, or drop it",
+    ),
+    (
+      (("q/", 2.0), ("", 0.5), (".*", 3.0)),
+      "opt.lr_rules: ('.*', 3.0) covers nothing, since an earlier rule matches"
+      " embedding and all else that it does; the first match counts: put it"
+      " first, or drop it",
+    ),
+    (
       ((".*", 0.5), ("embedding", 1.0)),
       "opt.lr_rules: ('embedding', 1.0) covers nothing, since an earlier rule"
       " matches embedding and all else that it does; the first match counts:"
@@ -117,6 +129,10 @@ def test_a_closing_catch_all_and_the_rules_of_base_may_cover_nothing():
   assert match_rules("opt.decay_rules", base, specs) == {"kernel": 1.0}
   with pytest.raises(UserError, match="matches no parameter"):
     match_rules("opt.lr_rules", base, specs)
+  # But not where they come too late.
+  specs = {"bias": toy.spec((2,), ("ff",), ())}
+  with pytest.raises(UserError, match="covers nothing, since an earlier rule"):
+    match_rules("opt.decay_rules", base[::-1], specs)
 
 
 def test_lr_rules_scale_the_step_and_zero_freezes():
@@ -162,6 +178,18 @@ def test_decay_rules_are_factors_of_the_weight_decay():
     (new["q"]["bias"], old["q"]["bias"], 0.0),
   ):
     np.testing.assert_allclose(got, was * (1 - 0.1 * 0.5 * factor), rtol=1e-6)
+
+
+def test_the_rate_follows_the_step_where_updates_were_skipped():
+  config = opt("sgd")
+  optimizer = make_optimizer(
+    config, lambda step: step.astype(jnp.float32), specs_of(TREE)
+  )
+  state = optimizer.init(TREE)
+  places = {"count": jnp.int32(0), "step": jnp.int32(3)}
+  updates, _ = optimizer.update(GRADS, state, TREE, **places)
+  for update, grad in zip(*map(jax.tree.leaves, (updates, GRADS)), strict=True):
+    np.testing.assert_allclose(update, -3 * grad, rtol=1e-6)
 
 
 # Depth.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +13,13 @@ from ablax.errors import UserError
 from ablax.models import lm
 from ablax.train.accounting import abstract_batch, batch_zeros
 from ablax.train.checkpoint import Checkpoints
+from ablax.train.config import load
 from ablax.train.evaluate import to_device
+from ablax.train.logs import read_metrics
+from ablax.train.loop import train
 from ablax.train.objectives import OBJECTIVES, Drawable
 from ablax.train.optimizers import OPTIMIZERS
+from ablax.train.proofs.resume import compare
 from ablax.train.setup import Setup, make_setup
 from ablax.train.state import fingerprints
 from ablax.train.step import (
@@ -209,3 +214,44 @@ def test_an_objective_that_can_not_draw_is_refused_with_sophia(
     "opt.name='sophia' needs labels drawn from the model, which"
     " objective.name='silent' does not say how to draw; use another optimizer"
   )
+
+
+# The real job.
+
+
+@pytest.mark.slow  # two real runs each, of the model of configs/lm/tiny.py
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_each_optimizer_trains_the_tiny_config_and_resumes_to_the_bit(
+  name, cache, tmp_path
+):
+  """All as the command does it, but for fewer updates on shorter rows."""
+  config = load(
+    "configs/lm/tiny.py",
+    {
+      "opt.name": name,
+      "opt.lr": LR.get(name, 3e-3),
+      "opt.warmup_steps": 3,
+      "steps": 12,  # across the periods of soap, shampoo and sophia: 10
+      "data.max_bytes": 1_000_000,
+      "data.tokenizer_bytes": 500_000,
+      "data.heldout_bytes": 10_000,
+      "data.seq_len": 64,
+      "eval.every": 0,
+      "eval.prompts": (),
+      "checkpoint.every": 6,
+      "checkpoint.keep": 3,
+      "log.every": 1,
+      "log.progress": False,
+      "mesh.data": 1,
+    },
+  )
+  train(config, tmp_path / "alone")
+  shutil.copytree(tmp_path / "alone", tmp_path / "killed")
+  shutil.rmtree(tmp_path / "killed/checkpoints/12")
+  train(config, tmp_path / "killed")
+  lines = read_metrics(tmp_path / "alone")
+  losses = [x["loss"] for x in lines if "loss" in x]
+  assert len(losses) == 12
+  assert np.mean(losses[-3:]) < np.mean(losses[:3]) - 0.1
+  checks = list(compare(tmp_path / "alone", tmp_path / "killed"))
+  assert not [check for check in checks if not check.holds]

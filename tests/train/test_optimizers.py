@@ -236,6 +236,11 @@ def test_schedule_free_averages_what_its_steps_reach_by_hand():
     ("soap__every", 0, "must be at least 1"),
     ("sophia__gamma", 0.0, "must be positive"),
     ("schedule_free__b1", 0.0, "must be in (0, 1)"),
+    ("muon__adam_factor", np.inf, "must be at least 0 and finite"),
+    ("adamw__eps", np.nan, "must be positive"),
+    # A device has no such numbers.
+    ("adamw__eps", 1e-40, "must be positive, in float32 too, where it is 0"),
+    ("adamw__b2", 1 - 1e-9, "must be in [0, 1), in float32 too, where it is 1"),
   ],
 )
 def test_a_bad_option_is_named_with_its_value_and_rule(option, value, rule):

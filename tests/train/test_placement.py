@@ -56,7 +56,8 @@ def test_what_has_a_parameters_shape_lies_as_the_parameter(small, name, rules):
 
 @pytest.mark.parametrize("average", ["ema", "latest"])
 def test_averages_lie_as_the_weights(small, average):
-  setup = setup_of(small(opt__average=average))
+  # As many updates as it takes to have a snapshot.
+  setup = setup_of(small(opt__average=average, steps=100))
   (mean,) = (
     tree
     for tree in setup.shardings.opt_state["average"].values()

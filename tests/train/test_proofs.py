@@ -234,6 +234,22 @@ def children(monkeypatch):
   monkeypatch.setenv("XLA_FLAGS", flag)
 
 
+def test_a_short_proof_of_resuming_still_takes_snapshots(small, monkeypatch):
+  from ablax.train.config import load
+  from ablax.train.proofs import resume
+
+  seen = []
+
+  def start(file, workdir):
+    seen.append(load(str(file)))
+    raise resume.Failed("seen enough")
+
+  monkeypatch.setattr(resume, "_start", start)
+  config = small(steps=100, opt__average="latest")
+  list(resume.prove(config, steps=4))
+  assert seen[0].steps == 4 and seen[0].opt.opts["latest"].every == 4
+
+
 @pytest.mark.slow  # three processes that each start and compile
 def test_a_killed_run_ends_in_the_same_bits(small, children):
   assert failures("resume", small(), steps=8, kills=1) == []

@@ -69,6 +69,7 @@ POINTS = {
 }
 # It rises by itself: 100 updates without a warm-up.
 OWN_RISE = {"one_cycle": [(0, 0.1), (45, 1.0), (95, (0.1 + 0.001) / 2)]}
+SHORT = {"restarts": {"cycles": 1}}  # options for a single update
 FALLING = [name for name in POINTS if name != "restarts"]
 
 
@@ -129,14 +130,16 @@ def test_a_schedule_never_rises_after_its_warm_up(name):
 
 @pytest.mark.parametrize("name", POINTS)
 def test_all_updates_may_be_warm_up(name):
-  learning_rate = schedule(name, 8, 8)
+  learning_rate = schedule(name, 8, 8, **SHORT.get(name, {}))
   check(learning_rate, [(0, 1 / 8), (3, 4 / 8), (7, 1.0)])
 
 
-@pytest.mark.parametrize("name", POINTS)
-@pytest.mark.parametrize("warmup", [0, 1])
+@pytest.mark.parametrize(
+  ("name", "warmup"),
+  [(n, w) for n in POINTS for w in (0, 1) if w or n != "inverse_sqrt"],
+)
 def test_a_single_update_has_the_peak(name, warmup):
-  check(schedule(name, 1, warmup), [(0, 1.0)])
+  check(schedule(name, 1, warmup, **SHORT.get(name, {})), [(0, 1.0)])
 
 
 def test_inverse_sqrt_is_the_formula_of_its_paper():
@@ -158,10 +161,43 @@ def test_restarts_begin_again_at_the_peak_and_each_cycle_is_twice_as_long():
   assert [values[i] for i in (0, *rises)] == [LR] * 3
 
 
+def test_more_restarts_than_updates_are_refused():
+  schedule("restarts", 30, 10, cycles=20)
+  with pytest.raises(UserError) as caught:
+    schedule("restarts", 30, 10, cycles=21)
+  assert str(caught.value) == (
+    "opt.opts.restarts.cycles=21 is more than the 20 updates after the"
+    " warm-up; lower it"
+  )
+
+
+@pytest.mark.parametrize(
+  ("cycles", "multiplier"), [(2000, 2.0), (2000, 0.5), (30, 1e30), (300, 10.0)]
+)
+def test_restarts_are_numbers_however_uneven(cycles, multiplier):
+  learning_rate = schedule(
+    "restarts", 2000, 0, cycles=cycles, multiplier=multiplier
+  )
+  for count in (0, 1, 1000, 1998, 1999, 2000):
+    assert 0 <= float(learning_rate(jnp.int32(count))) <= LR
+
+
+def test_inverse_sqrt_without_a_warm_up_is_refused():
+  with pytest.raises(UserError) as caught:
+    schedule("inverse_sqrt", 100, 0)
+  assert str(caught.value) == (
+    "opt.warmup_steps=0 with opt.schedule='inverse_sqrt', which falls to"
+    " sqrt(warmup / (warmup + step)) of the peak; set opt.warmup_steps, as in"
+    " 4000"
+  )
+
+
 @pytest.mark.parametrize(
   ("name", "option", "value"),
   [
     ("restarts", "cycles", 0),
+    ("restarts", "multiplier", math.inf),
+    ("linear", "final_factor", math.inf),
     ("restarts", "multiplier", 0.0),
     ("one_cycle", "cycle_fraction", 0.0),
     ("wsd", "decay_fraction", 1.5),

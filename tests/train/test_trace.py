@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+import shutil
 
 import pytest
 
@@ -33,10 +34,16 @@ def test_a_trace_holds_the_updates_asked_for_by_name(small, tmp_path, capsys):
   out = capsys.readouterr().out
   assert "trace of updates 3 to 4 in" in out
   assert f"xprof --logdir={workdir / 'profile'}" in out
-  with pytest.raises(UserError) as caught:  # the run is over
+  # The same command again, once the run is past it.
+  train(small(checkpoint__every=0), workdir, profile=(3, 4))
+  out = capsys.readouterr().out
+  past = "--profile=3:5: this run has done 6 updates already"
+  assert f"warning: {past}; what was traced is in" in out
+  (again,) = (workdir / "profile").rglob("*.trace.json.gz")
+  assert again == file
+  shutil.rmtree(workdir / "profile")
+  with pytest.raises(UserError, match=past):
     train(small(checkpoint__every=0), workdir, profile=(3, 4))
-  message = str(caught.value)
-  assert "--profile=3:5: this run has done 6 updates already" in message
 
 
 def test_without_the_flag_nothing_is_traced(tmp_path):

@@ -1,7 +1,10 @@
 """AVERAGES: means of the weights over the run, to evaluate with.
 
 An entry is a function `options -> Average`. What is averaged are the weights
-after each update, in fp32; what is evaluated has the weights' own type.
+after each update, in fp32; what is evaluated has the weights' own type. Beside
+it may stand
+
+    check(options, steps)  # raises UserError where so many updates are no use
 """
 
 from collections.abc import Callable
@@ -36,3 +39,9 @@ AVERAGES = Registry(
     "latest": "latest:latest",
   },
 )
+
+
+def check_average(name: str, options: Any, steps: int) -> None:
+  """Raises UserError where a run of so many updates can not have a mean."""
+  if check := getattr(AVERAGES.module(name), "check", None):
+    check(options, steps)

@@ -10,6 +10,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from ...errors import UserError
 from ..ranges import require
 from . import Average
 
@@ -21,6 +22,14 @@ class Options:
 
   def __post_init__(self):
     require("latest", self, "at least 1", "window", "every")
+
+
+def check(options: Options, steps: int) -> None:
+  if options.every > steps:
+    raise UserError(
+      f"opt.opts.latest.every={options.every} takes no snapshot in"
+      f" steps={steps}; lower it, or use opt.average='none'"
+    )
 
 
 def latest(options: Options) -> Average:

@@ -22,6 +22,7 @@ from ...models.param import Params
 from ...registry import Opts, Registry
 from ..averages import AVERAGES
 from ..loss_scale import check_loss_scale
+from ..ranges import broken
 from .rules import Rules, check_rules, layer_factors, match_rules
 
 OPTIMIZERS = Registry(
@@ -66,8 +67,9 @@ class OptConfig:
 
   def __post_init__(self):
     for key in ("lr", "warmup_steps", "weight_decay", "clip_norm"):
-      if getattr(self, key) < 0:
-        raise UserError(f"opt.{key}={getattr(self, key)} must not be negative")
+      value = getattr(self, key)
+      if wrong := broken("at least 0", value):
+        raise UserError(f"opt.{key}={value} {wrong}")
     if self.accum_steps < 1:
       raise UserError(f"opt.accum_steps={self.accum_steps} must be at least 1")
     if not 0 < self.layer_decay <= 1:
@@ -128,10 +130,10 @@ def make_optimizer(
 ) -> optax.GradientTransformationExtraArgs:
   """The chosen optimizer with its rates, its decay and its average.
 
-  Its update takes `count`, the updates done, and where the entry has
-  SAMPLED_GRADS also `sampled_grads`: a function without arguments that
-  computes the gradient of the mean loss on labels drawn from the model, and
-  the weight of that mean.
+  Its update takes `count`, the updates done; `step`, where the schedule is,
+  if updates were skipped; and where the entry has SAMPLED_GRADS also
+  `sampled_grads`: a function without arguments that computes the gradient of
+  the mean loss on labels drawn from the model, and the weight of that mean.
   """
   entry = OPTIMIZERS[config.name](config.opts[config.name], specs)
   whole = entry if isinstance(entry, WholeStep) else decoupled(entry)
@@ -148,7 +150,8 @@ def make_optimizer(
     return {"direction": whole.init(params), "average": average.init(params)}
 
   def update(updates, state, params=None, **extra: Any):
-    lr = learning_rate(extra["count"])
+    count = extra["count"]
+    lr = learning_rate(extra.pop("step", count))
     rates = jax.tree.map(lambda factor: lr * factor, factors)
     updates, inner = whole.update(
       updates,
@@ -160,7 +163,7 @@ def make_optimizer(
       **extra,
     )
     moved = jax.tree.map(lambda p, u: p + u, params, updates)
-    mean = average.update(state["average"], moved, extra["count"])
+    mean = average.update(state["average"], moved, count)
     return updates, {"direction": inner, "average": mean}
 
   return optax.GradientTransformationExtraArgs(init, update)

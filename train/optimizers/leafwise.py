@@ -50,6 +50,5 @@ def leafwise(
 
 def layer_rms(spec: ParamSpec, a: Float[Array, "..."]) -> Float[Array, "..."]:
   """Root mean square of each layer's slice, shaped to be multiplied with."""
-  first = 1 if spec.axes[:1] == ("layers",) else 0
-  axes = tuple(range(first, a.ndim))
+  axes = tuple(range(spec.stacked, a.ndim))
   return jnp.sqrt(jnp.mean(jnp.square(a), axes, keepdims=True))

@@ -10,6 +10,7 @@ import numpy as np
 from ...errors import UserError
 from ...models.lm import depths
 from ...models.param import ParamSpec, path_of
+from ..ranges import broken
 
 Rules = tuple[tuple[str, float], ...]
 
@@ -17,16 +18,18 @@ CATCH_ALL = ".*"
 
 
 def check_rules(key: str, rules: Rules) -> None:
-  """Raises UserError for what is not a (regex, factor) pair."""
+  """Raises UserError for what is not a (regex, factor at least 0) pair."""
   for rule in rules:
     try:
       pattern, factor = rule
       re.compile(pattern)
-      float(factor)
+      factor = float(factor)
     except (TypeError, ValueError, re.error) as error:
       raise UserError(
         f"{key}: {rule!r} is not a (regex, factor) pair: {error}"
       ) from None
+    if wrong := broken("at least 0", factor):
+      raise UserError(f"{key}: the factor of ({pattern!r}, {factor}) {wrong}")
 
 
 def match_rules(key: str, rules: Rules, specs: Mapping[str, Any]) -> Any:
@@ -34,8 +37,9 @@ def match_rules(key: str, rules: Rules, specs: Mapping[str, Any]) -> Any:
 
   Raises:
     UserError: a parameter without a rule, or a rule without a parameter. A
-      closing ".*" may be without one, and so may a rule of configs/base.py,
-      which is for any model.
+      closing ".*" may be without one where other rules share all parameters
+      out, and a rule of configs/base.py, which is for any model, where it
+      matches none.
   """
   covers = [0] * len(rules)
 
@@ -51,25 +55,32 @@ def match_rules(key: str, rules: Rules, specs: Mapping[str, Any]) -> Any:
     )
 
   factors = jax.tree_util.tree_map_with_path(factor, specs)
-  idle = [rule for rule, n in zip(rules, covers, strict=True) if not n]
-  if idle and idle[-1] == rules[-1] and rules[-1][0] == CATCH_ALL:
-    idle.pop()
-  if idle:
-    idle = [rule for rule in idle if rule not in _base_rules(key)]
-  for pattern, value in idle:
-    leaves = jax.tree_util.tree_flatten_with_path(specs)[0]
-    paths = [path_of(key_path) for key_path, _ in leaves]
+  leaves = jax.tree_util.tree_flatten_with_path(specs)[0]
+  paths = [path_of(key_path) for key_path, _ in leaves]
+  for i, (pattern, value) in enumerate(rules):
+    if covers[i]:
+      continue
+    closes = i == len(rules) - 1 and pattern == CATCH_ALL
+    if closes and not any(_matches_all(p, paths) for p, _ in rules[:i]):
+      continue
     if taken := [path for path in paths if re.search(pattern, path)]:
       raise UserError(
         f"{key}: ({pattern!r}, {value}) covers nothing, since an earlier rule"
         f" matches {taken[0]} and all else that it does; the first match"
         " counts: put it first, or drop it"
       )
+    if rules[i] in _base_rules(key):
+      continue
     raise UserError(
       f"{key}: ({pattern!r}, {value}) matches no parameter; there is:"
       f" {', '.join(paths)}"
     )
   return factors
+
+
+def _matches_all(pattern: str, paths: list[str]) -> bool:
+  """Whether it is a catch-all of any model's paths, not of these alone."""
+  return all(re.search(pattern, text) for text in (*paths, "\0"))
 
 
 def _base_rules(key: str) -> Rules:

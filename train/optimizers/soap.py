@@ -48,7 +48,8 @@ def _next_basis(stats, basis):
 
 
 def soap(options: Options, specs) -> optax.GradientTransformationExtraArgs:
-  """Algorithm 3. The first gradient only makes the basis, and moves nothing.
+  """Algorithm 3. The first gradient only makes the basis, and moves nothing:
+  the matrices have their weight decay alone then.
 
   A side that is the vocabulary is not rotated: nor is it in the paper, where
   it is longer than `max_dim`.

@@ -100,6 +100,9 @@ def prove(config: Config, steps: int = 12, kills: int = 1) -> Iterator[Check]:
   values = config.as_dict()
   values["steps"] = steps
   values["opt"]["warmup_steps"] = min(config.opt.warmup_steps, steps)
+  for options in values["opt"]["opts"].values():
+    if "every" in options:  # of opt.average=latest, say: it must come to pass
+      options["every"] = min(options["every"], steps)
   values["checkpoint"] |= {"every": max(1, steps // 4), "keep": 3}
   values["eval"] |= {"every": 0, "prompts": []}
   values["log"] |= {"every": 1}

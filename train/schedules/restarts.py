@@ -5,6 +5,7 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 
+from ...errors import UserError
 from ..ranges import require
 
 
@@ -24,11 +25,20 @@ class Options:
 
 def restarts(step, steps, warmup, options: Options):
   del warmup
-  lengths = options.multiplier ** np.arange(options.cycles)
+  if options.cycles > steps:
+    raise UserError(
+      f"opt.opts.restarts.cycles={options.cycles} is more than the {steps}"
+      " updates after the warm-up; lower it"
+    )
+  # The longest is 1: no power overflows.
+  longest = options.cycles - 1 if options.multiplier > 1 else 0
+  lengths = options.multiplier ** (np.arange(options.cycles) - longest)
   ends = np.cumsum(lengths) * steps / lengths.sum()
   starts = np.concatenate([[0.0], ends[:-1]])
   cycle = jnp.sum(step >= jnp.asarray(starts[1:], jnp.float32))
   start = jnp.asarray(starts, jnp.float32)[cycle]
-  length = jnp.asarray(ends - starts, jnp.float32)[cycle]
+  # Of cycles that end before they begin an update, some have no length.
+  lengths = np.maximum(ends - starts, 1e-30)
+  length = jnp.asarray(lengths, jnp.float32)[cycle]
   fall = 0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum((step - start) / length, 1)))
   return options.final_factor + (1 - options.final_factor) * fall
