@@ -181,7 +181,8 @@ class Block:
     # Room for what follows the shortest prompt that has T slots.
     shortest = T // 2 if T > _ROUND else 1
     room = min(session.sampling.max_tokens, config.max_len - shortest)
-    self.n_slots = T + _rounded(room)
+    # One more: contrastive search also consumes the last candidates.
+    self.n_slots = T + _rounded(room + 1)
     state, self.hidden_XTD = _prefill(
       config,
       session.params,

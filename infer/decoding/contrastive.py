@@ -72,7 +72,7 @@ class Contrastive(Decoder):
     front = block.start(np.repeat(owners, k).tolist(), n_prompts * k)
     growing = front.growing[::k]
     firsts = [*owners, *[owners[0]] * (n_prompts - len(owners))]
-    T, n_slots = block.mask_XT.shape[1], block.n_slots + 1
+    T, n_slots = block.mask_XT.shape[1], block.n_slots
     context_ISD = jnp.zeros((n_prompts, n_slots, block.hidden_XTD.shape[-1]))
     context_ISD = context_ISD.at[:, :T].set(block.hidden_XTD[jnp.array(firsts)])
     mask_IS = np.zeros((n_prompts, n_slots), bool)
@@ -89,7 +89,7 @@ class Contrastive(Decoder):
       np.repeat(going_I, k),
     )
     context_ISD = context_ISD.at[:, T].set(hidden_BD[::k])
-    for slot in range(T, n_slots):
+    for slot in range(T, n_slots - 1):
       mask_IS[:, slot] = True
       front.positions_X = front.positions_X + np.int32(1)
       rows, seen, context_ISD, *chosen = _step(

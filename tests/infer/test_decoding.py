@@ -200,6 +200,19 @@ def test_contrastive_search_without_penalty_is_greedy(run):
     assert one.logprobs == pytest.approx(other.logprobs, abs=ROUNDING)
 
 
+@pytest.mark.parametrize(
+  ("decoding", "settings"),
+  [("sample", {"temperature": 0}), ("contrastive", {})],
+)
+def test_the_limit_changes_no_token_before_it(run, decoding, settings):
+  # 32 fills a block of slots to the last.
+  prompts = [first + second for first in "abcdefg" for second in "hijklm"]
+  short, long = (
+    run(prompts, decoding=decoding, max_tokens=n, **settings) for n in (32, 33)
+  )
+  assert [c.tokens for c in short] == [c.tokens[:32] for c in long]
+
+
 def test_the_best_of_n_is_the_best_of_those_samples(run):
   settings = {"max_tokens": 12, "seed": 4}
   drawn = run(["abc", "q"], n=6, **settings)
