@@ -67,9 +67,9 @@ class Sampling:
   guidance_scale: Number = 1.0
   negative_prompt: str = ""
   filters: Mapping[str, Number] = dataclasses.field(default_factory=dict)
-  regex: str = ""
-  json_schema: str | Mapping[str, Any] = ""
-  grammar: str = ""
+  regex: str | None = None
+  json_schema: str | Mapping[str, Any] | None = None
+  grammar: str | None = None
   max_tokens: int = 100
   stop: tuple[str, ...] = ()
   n: int = 1
@@ -90,7 +90,14 @@ class Sampling:
       )
     if "" in self.stop:
       raise UserError(f"stop={self.stop!r} holds an empty text; drop it")
-    if len(given := self.constraints) > 1:
+    given = self.given_constraints
+    for word, value in given.items():
+      if isinstance(value, str) and not value.strip():
+        raise UserError(
+          f"{word}={value!r} is empty; write what the output must be, or drop"
+          f" {word}"
+        )
+    if len(given) > 1:
       raise UserError(
         f"{' and '.join(given)} are two constraints; keep one, or write one"
         " grammar that is both"
@@ -102,10 +109,11 @@ class Sampling:
       )
 
   @property
-  def constraints(self) -> dict[str, Any]:
-    """The constraints that are set."""
+  def given_constraints(self) -> dict[str, Any]:
+    """The constraints that are set, word -> value."""
     words = ("regex", "json_schema", "grammar")
-    return {word: value for word in words if (value := getattr(self, word))}
+    own = {word: getattr(self, word) for word in words}
+    return {k: v for k, v in own.items() if v is not None}
 
 
 def changed(settings: Any) -> dict[str, Any]:
