@@ -19,7 +19,7 @@ from ..tokenizer import Tokenizer, spell
 
 CONSTRAINTS = Registry(
   "constraint",
-  "sampling",
+  "constraints",
   __name__,
   {
     "regex": "regex:regex",

@@ -14,7 +14,7 @@ from ...models.param import Params
 from ..filters import Seen, apply_filters
 from ..rows import Rows, forward
 from ..session import Block, batched
-from ..settings import Sampling
+from ..settings import Sampling, check_types
 from ..text import Completion, Growing
 from . import Decoder
 from .top import top
@@ -33,6 +33,7 @@ class Options:
   alpha: float | int = 0.6
 
   def __post_init__(self):
+    check_types(self)
     if self.candidates < 1:
       raise UserError(f"candidates={self.candidates} must be at least 1")
     if not 0 <= self.alpha <= 1:

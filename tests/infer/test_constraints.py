@@ -10,7 +10,7 @@ import pytest
 
 from ablax.data.tokenizers.bytes import Bytes
 from ablax.errors import UserError
-from ablax.infer.constraints import make_matcher
+from ablax.infer.constraints import CONSTRAINTS, make_matcher
 from ablax.infer.sampling import Sampling, generate
 from ablax.models.lm import apply, init
 
@@ -162,6 +162,26 @@ def test_a_matcher_does_not_take_what_it_did_not_allow(letters):
   assert not matcher.push(a) and matcher.push(b)
   with pytest.raises(UserError, match="regex: llguidance gives up at token 3"):
     matcher.push(b)
+
+
+def test_a_plugin_adds_a_constraint(monkeypatch, run):
+  monkeypatch.setitem(
+    CONSTRAINTS._registered,
+    "letters",
+    lambda value: CONSTRAINTS["regex"](f"[{value}]{{5}}"),
+  )
+  (found,) = run(["a"], constraints={"letters": "xy"})
+  assert re.fullmatch("[xy]{5}", found.text)
+  with pytest.raises(UserError, match="'z' is not a registered constraint"):
+    run(["a"], constraints={"z": 1})
+  with pytest.raises(UserError, match="regex and letters are two constraints"):
+    run(["a"], regex="a", constraints={"letters": "xy"})
+
+
+def test_every_constraint_of_ours_has_a_setting():
+  words = dict.fromkeys(CONSTRAINTS, "x")
+  for word in words:
+    assert Sampling(**{word: "x"}).given_constraints == {word: "x"}
 
 
 def test_an_empty_schema_is_any_json(speller):

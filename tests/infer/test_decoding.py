@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from ablax.errors import UserError
-from ablax.infer.decoding import beam, best_of_n, contrastive, diverse_beam
+from ablax.infer.decoding import (
+  DECODERS,
+  beam,
+  best_of_n,
+  contrastive,
+  diverse_beam,
+)
+from ablax.infer.sampling import Sampling, generate
+from ablax.infer.text import Growing
 from ablax.models.lm import apply
 
 PROVES = (
@@ -264,6 +272,11 @@ def test_stop_texts_end_a_search_and_are_not_shown(run, decoding):
   [
     (lambda: beam.Options(beams=0), "beams=0 must be"),
     (lambda: beam.Options(length_penalty=float("nan")), "length_penalty=nan"),
+    (lambda: beam.Options(length_penalty=-1000), "must be in .-10, 10"),
+    (lambda: beam.Options(beams=2.5), "beams=2.5 must be a whole number"),
+    (lambda: diverse_beam.Options(groups="2"), "groups='2' must be a whole"),
+    (lambda: contrastive.Options(alpha="1"), "alpha='1' must be a number"),
+    (lambda: best_of_n.Options(rank_by=3), "rank_by=3 must be a text or a fun"),
     (lambda: diverse_beam.Options(beams=4, groups=3), "use a divisor of 4"),
     (lambda: diverse_beam.Options(diversity_penalty=-1), "penalty=-1 must"),
     (lambda: contrastive.Options(candidates=0), "candidates=0 must be"),
@@ -272,9 +285,44 @@ def test_stop_texts_end_a_search_and_are_not_shown(run, decoding):
     (lambda: best_of_n.Options(rank_by="max"), "rank_by='max' is not one of"),
   ],
 )
-def test_options_without_meaning_are_refused(options, message):
+def test_options_without_meaning_are_refused(unchecked, options, message):
   with pytest.raises(UserError, match=message):
     options()
+
+
+@pytest.mark.parametrize("power", [-10, 10])
+def test_the_utmost_length_penalties_rank_by_length(letters, power):
+  options = beam.Options(beams=2, length_penalty=power)
+  s = beam.Search(Growing(letters(), (), 10**5, "length"), 2, options)
+  scores = [s._penalised(np.float32(-9.0), n) for n in (10**4, 10**5)]
+  assert all(map(np.isfinite, scores)) and scores[0] != scores[1]
+
+
+@pytest.mark.parametrize("decoding", DECODERS)
+def test_a_model_that_has_diverged_is_named(model, letters, decoding):
+  config, params = model
+  params = jax.tree.map(lambda a: a * jnp.nan, params)
+  sampling = Sampling(max_tokens=4)
+  with pytest.raises(UserError, match="token 1 of the output are not finite"):
+    generate(config, params, letters(), ["ab"], sampling, decoding=decoding)
+
+
+def test_options_of_another_decoding_are_refused(run):
+  with pytest.raises(UserError, match="are not those of decoding=beam"):
+    run(["a"], decoding="beam", options=contrastive.Options())
+
+
+@pytest.mark.parametrize(
+  ("settings", "message"),
+  [
+    ({"top_p": 0.5}, "top_p=0.5 shapes a draw, and temperature=0 draws nothi"),
+    ({"n": 3}, "n=3: temperature=0 draws nothing"),
+    ({"decoding": "best_of_n"}, "candidates=8: temperature=0 draws nothing"),
+  ],
+)
+def test_greedy_decoding_ignores_nothing_in_silence(run, settings, message):
+  with pytest.raises(UserError, match=message):
+    run(["a"], temperature=0, **settings)
 
 
 @pytest.mark.parametrize(
