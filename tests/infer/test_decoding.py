@@ -298,6 +298,28 @@ def test_the_utmost_length_penalties_rank_by_length(letters, power):
   assert all(map(np.isfinite, scores)) and scores[0] != scores[1]
 
 
+@pytest.mark.parametrize("power", [-1, 0])
+def test_a_search_never_to_stop_goes_on_while_a_beam_may_be_best(
+  letters, power
+):
+  options = beam.Options(beams=2, length_penalty=power, early_stopping="never")
+  s = beam.Search(Growing(letters(), (), 50, "length"), 2, options)
+  a, zeros = letters().encode("a")[0], np.zeros(4, np.int32)
+
+  def advance(*scores):
+    tokens = np.array([a, EOS, a, a])
+    s.advance(np.float32(scores), zeros, tokens, np.zeros(4))
+
+  advance(-0.1, -3.0, -4.0, -5.0)
+  assert not s.done
+  # Two are complete, of scores -3 and -3.5 * 2^-power. An open one only gets
+  # worse where a longer one is no better, and is best where it stands.
+  advance(-0.2, -3.5, -4.0, -5.0)
+  assert not s.done
+  advance(-8.0, -9.0, -10.0, -11.0)
+  assert s.done
+
+
 @pytest.mark.parametrize("decoding", DECODERS)
 def test_a_model_that_has_diverged_is_named(model, letters, decoding):
   config, params = model
