@@ -1,4 +1,4 @@
-"""Techniques that a config key switches on, without a registry of their own.
+"""Techniques without a registry of their own: a config key, or a command.
 
 The catalog lists them beside the registries' entries. A test that proves one
 says `PROVES = ("feature:NAME",)`.
@@ -11,7 +11,8 @@ class Feature(NamedTuple):
   """A technique, the config word that chooses it, and where it is written.
 
   Attributes:
-    word: config key and a value.
+    word: config key and a value, or a command with its flag.
+    paper: "" for a command that is no paper's.
     file: relative to the root of the repository.
   """
 
@@ -35,7 +36,7 @@ FEATURES = {
     "data/clean.py",
   ),
   "beam": Feature(
-    "data.clean=exact,minhash",
+    "ablax prepare --beam",
     "Cleaning by Apache Beam",
     "Akidau et al. 2015, doi:10.14778/2824032.2824076",
     "data/beam.py",
@@ -195,5 +196,65 @@ FEATURES = {
     "Tensor parallelism",
     "Shoeybi et al. 2019, arXiv:1909.08053",
     "parallel/rules.py",
+  ),
+  "special_tokens": Feature(
+    "data.opts.bpe.special_tokens=<end>",
+    "Control tokens that no text can spell",
+    "OpenAI 2023",
+    "data/tokenizers/pieces.py",
+  ),
+  "tokenizer_measures": Feature(
+    "ablax tokenizer --source",
+    "Compression and fertility of a tokenizer",
+    "Rust et al. 2021, arXiv:2012.15613",
+    "data/tokenizers/measure.py",
+  ),
+  "stop_texts": Feature(
+    "ablax sample --stop",
+    "Stop texts, wherever tokens have their borders",
+    "OpenAI 2020",
+    "infer/text.py",
+  ),
+  "chat": Feature(
+    "ablax sample --chat",
+    "Chat templates",
+    "OpenAI 2023",
+    "infer/chat.py",
+  ),
+  "profile": Feature(
+    "ablax train --profile",
+    "Traces of some updates, for xprof",
+    "",
+    "train/trace.py",
+  ),
+  "wandb": Feature(
+    "log.wandb=offline",
+    "Weights & Biases as a sink",
+    "Biewald 2020",
+    "train/weights_and_biases.py",
+  ),
+  "info": Feature(
+    "ablax info",
+    "A run's story; several runs side by side",
+    "",
+    "ablax/info.py",
+  ),
+  "small": Feature(
+    "ablax train --config=configs/lm/small.py",
+    "A Llama-style decoder of 32 M parameters",
+    "Touvron et al. 2023, arXiv:2302.13971",
+    "configs/lm/small.py",
+  ),
+  "llama_1b": Feature(
+    "ablax train --config=configs/lm/llama_1b.py",
+    "The shape of Llama 3.2 1B",
+    "Grattafiori et al. 2024, arXiv:2407.21783",
+    "configs/lm/llama_1b.py",
+  ),
+  "llama_7b": Feature(
+    "ablax train --config=configs/lm/llama_7b.py",
+    "The shape of Llama 2 7B",
+    "Touvron et al. 2023, arXiv:2307.09288",
+    "configs/lm/llama_7b.py",
   ),
 }

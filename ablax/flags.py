@@ -7,7 +7,16 @@ import json
 import re
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
+
+from .errors import UserError
+
+
+class Parser(argparse.ArgumentParser):
+  """One whose mistakes are UserErrors, as a command's other ones are."""
+
+  def error(self, message: str) -> NoReturn:
+    raise UserError(re.sub(r"^argument (--[\w-]+): ", r"\1: ", message))
 
 
 def described(settings: type) -> dict[str, str]:
@@ -64,20 +73,50 @@ def _reads(type_: Any) -> dict[str, Any]:
   if typing.get_origin(type_) is tuple:
     return {"action": "append", "metavar": "TEXT"}
   if typing.get_origin(type_) in (dict, Mapping):
-    return {"type": _json_object, "metavar": "JSON"}
+    ids = typing.get_args(type_)[0] is int
+    return {"type": _json_of_ids if ids else _json, "metavar": "JSON"}
   if str in kinds:
     return {"metavar": "TEXT"}
   if float in kinds:
-    return {"type": float, "metavar": "X"}
+    return {"type": _number, "metavar": "X"}
   assert type_ is int, type_
-  return {"type": int, "metavar": "N"}
+  return {"type": whole_number, "metavar": "N"}
 
 
-def _json_object(text: str) -> dict[Any, Any]:
-  value = json.loads(text)
+def whole_number(text: str) -> int:
+  try:
+    return int(text)
+  except ValueError:
+    raise argparse.ArgumentTypeError(
+      f"{text!r} is not a whole number; write one, such as 2"
+    ) from None
+
+
+def _number(text: str) -> float:
+  try:
+    return float(text)
+  except ValueError:
+    raise argparse.ArgumentTypeError(
+      f"{text!r} is not a number; write one, such as 0.5"
+    ) from None
+
+
+def _json(text: str, example: str = '{"name": 1}') -> dict[str, Any]:
+  try:
+    value = json.loads(text)
+  except (ValueError, RecursionError):
+    value = None
   if not isinstance(value, dict):
-    raise ValueError(text)
-  return {int(k) if k.isdigit() else k: v for k, v in value.items()}
+    raise argparse.ArgumentTypeError(
+      f"{text[:40]!r} is not a JSON object; write one, such as {example}"
+    )
+  return value
+
+
+def _json_of_ids(text: str) -> dict[Any, Any]:
+  """A key that is no number stays text, for the setting to refuse."""
+  value = _json(text, '{"5": -1}')
+  return {int(k) if k.isdecimal() else k: v for k, v in value.items()}
 
 
 def with_hyphens(argv: Sequence[str]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .__main__ import guarded
 from .errors import UserError, nearest
-from .flags import add_flags, given, with_hyphens
+from .flags import Parser, add_flags, given, whole_number, with_hyphens
 
 if TYPE_CHECKING:
   from .infer.settings import Sampling
@@ -32,7 +32,7 @@ _GROUPS = {
   "which tokens": "temperature top_k top_p min_p typical_p epsilon_cutoff"
   " eta_cutoff logit_bias repetition_penalty frequency_penalty presence_penalty"
   " guidance_scale negative_prompt filters seed",
-  "what the text must be": "regex json_schema grammar",
+  "what the text must be": "regex json_schema grammar constraints",
   "when to stop": "max_tokens stop",
 }
 _IN_FILES = ("json_schema", "grammar")
@@ -41,7 +41,7 @@ _IN_FILES = ("json_schema", "grammar")
 def _parser() -> argparse.ArgumentParser:
   from .infer.settings import Sampling
 
-  parser = argparse.ArgumentParser(
+  parser = Parser(
     prog="ablax sample",
     usage="ablax sample --workdir=DIR [--prompt=TEXT ...] [options]",
     description=(
@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
   add("--workdir", required=True, metavar="DIR", help="of the training run")
   add(
     "--step",
-    type=int,
+    type=whole_number,
     metavar="N",
     help="update whose checkpoint to load; default: the latest",
   )
@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
   add(
     "--num",
     dest="n",
-    type=int,
+    type=whole_number,
     default=argparse.SUPPRESS,
     metavar="N",
     help="completions of each prompt; default: 1",
@@ -96,12 +96,12 @@ def _parser() -> argparse.ArgumentParser:
     "--decoding",
     default="sample",
     metavar="WORD",
-    help="sample, best_of_n, beam, diverse_beam or contrastive; with --help:"
-    " its options",
+    help="sample, best_of_n, beam, diverse_beam, contrastive, or one of the"
+    " run's plugins; with --help: its options",
   )
   search.add_argument(
     "--rows",
-    type=int,
+    type=whole_number,
     metavar="N",
     help="rows that are computed together; default: 4 on a CPU, else 32",
   )
@@ -112,12 +112,16 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, Any]:
   """The arguments, and the options of the decoding that they name."""
   argv, options = with_hyphens(argv), None
   parser = _parser()
-  first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+  first = Parser(add_help=False, allow_abbrev=False)
   first.add_argument("--decoding", default="sample")
+  first.add_argument("--workdir", default="")
+  known, _ = first.parse_known_args(argv)
   # Only a decoding with options waits for JAX before it shows its help.
-  if (word := first.parse_known_args(argv)[0].decoding) != "sample":
+  if (word := known.decoding) != "sample":
     from .infer.decoding import DECODERS
 
+    if word not in DECODERS:
+      _load_plugins(pathlib.Path(known.workdir).expanduser())
     options = DECODERS.options(word)
     names = [field.name for field in dataclasses.fields(options)]
     add_flags(parser, f"options of {word}", options, names)
@@ -129,6 +133,15 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, Any]:
       f"{nearest(unknown[0].split('=')[0], flags)}"
     )
   return args, options and options(**given(args, options))
+
+
+def _load_plugins(workdir: pathlib.Path) -> None:
+  """Those of the run's config, where there is a run."""
+  from .train.config_files import load_plugins
+  from .train.workdir import read_run
+
+  if (workdir / "config.json").is_file():
+    load_plugins(tuple(read_run(workdir)["config"]["plugins"]))
 
 
 def _sampling(args: argparse.Namespace) -> "Sampling":
@@ -149,7 +162,12 @@ def _text_of(flag: str, name: str) -> str:
   file = pathlib.Path(name)
   if not file.is_file():
     raise UserError(f"{flag}={name}: there is no such file")
-  return file.read_text(encoding="utf-8")
+  try:
+    return file.read_text(encoding="utf-8")
+  except UnicodeDecodeError:
+    raise UserError(
+      f"{flag}={name} is not UTF-8; save it as UTF-8 text"
+    ) from None
 
 
 class _Chat:
@@ -158,14 +176,23 @@ class _Chat:
   def __init__(self, args: argparse.Namespace, tokenizer: Any):
     from .infer.chat import end_of_turn, load_template
 
+    self._name = args.chat
     self._tokenizer = tokenizer
     self._template = load_template(args.chat)
     self._tools = None
     if args.tools:
       try:
         self._tools = json.loads(_text_of("--tools", args.tools))
-      except json.JSONDecodeError as error:
-        raise UserError(f"--tools={args.tools} is not JSON: {error}") from None
+      except (json.JSONDecodeError, RecursionError) as error:
+        raise UserError(
+          f"--tools={args.tools} is not JSON: {error}; write a list of schemas"
+        ) from None
+      listed = isinstance(self._tools, list)
+      if not listed or not all(isinstance(t, dict) for t in self._tools):
+        raise UserError(
+          f"--tools={args.tools} must be a list of objects, the schemas of"
+          ' functions; write [{"name": ...}]'
+        )
     self._said = []
     if args.system:
       self._said.append({"role": "system", "content": args.system})
@@ -177,7 +204,13 @@ class _Chat:
     from .infer.chat import encode_chat
 
     said = [*self._said, {"role": "user", "content": text}]
-    return encode_chat(self._template, self._tokenizer, said, tools=self._tools)
+    ids = encode_chat(self._template, self._tokenizer, said, tools=self._tools)
+    if not ids:
+      raise UserError(
+        f"chat={self._name!r} makes no text of these messages; use a template"
+        " that does, such as chatml"
+      )
+    return ids
 
   def add(self, text: str, answer: str) -> None:
     self._said += [
@@ -204,6 +237,11 @@ def _converse(what: str, continue_one: Callable[[str], None]) -> None:
 def main(argv: list[str]) -> int:
   args, options = _parse(argv)
   sampling = _sampling(args)
+  for flag in ("system", "tools"):
+    if (value := getattr(args, flag)) is not None and not args.chat:
+      raise UserError(
+        f"--{flag}={value[:40]} is part of a chat; add --chat, or drop it"
+      )
 
   # After --help, which shall not wait for JAX.
   from rich.console import Console
@@ -265,6 +303,10 @@ def main(argv: list[str]) -> int:
     return 0
   if prompts is None:
     prompts = sys.stdin.read().splitlines()
+    if not prompts:
+      raise UserError(
+        "standard input holds no prompt; give --prompt=TEXT, or a prompt a line"
+      )
   if len(prompts) == 1 and sampling.n == 1 and not args.json:
     continue_one(prompts[0])
   else:

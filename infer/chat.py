@@ -56,7 +56,12 @@ def load_template(name: str) -> str:
       f"chat={name!r} is neither a template nor a file"
       f"{nearest(name, TEMPLATES)}"
     )
-  text = file.read_text(encoding="utf-8")
+  try:
+    text = file.read_text(encoding="utf-8")
+  except UnicodeDecodeError:
+    raise UserError(
+      f"chat={name!r} is not UTF-8; save the template as UTF-8 text"
+    ) from None
   if file.suffix != ".json":
     return text
   try:
@@ -100,7 +105,14 @@ def render(
     )
   except jinja2.TemplateError as error:
     raise UserError(f"the chat template refuses: {error}") from None
-  except (TypeError, ValueError, LookupError, AttributeError) as error:
+  except (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+  ) as error:
     raise UserError(
       f"the chat template fails on these messages: {error}"
     ) from None

@@ -60,12 +60,22 @@ def generate(
     UserError: a prompt that fills model.max_len, a mixer that can't decode,
       settings that exclude each other, a constraint that no token fits.
   """
+  if isinstance(prompts, str):
+    raise UserError(
+      f"prompts={prompts[:20]!r} must be a list of prompts; use"
+      f" [{prompts[:20]!r}]"
+    )
   entry = DECODERS[decoding]
-  if not entry.draws:
-    refuse_draw_settings(sampling, decoding)
+  refuse_draw_settings(sampling, decoding, entry.draws)
+  kind = DECODERS.options(decoding)
+  if options is not None and not isinstance(options, kind):
+    raise UserError(
+      f"options={options} are not those of decoding={decoding}; use"
+      f" {kind.__module__}.{kind.__name__}"
+    )
   if n_rows is not None and n_rows < 1:
     raise UserError(f"n_rows={n_rows} must be at least 1")
-  decoder = entry(options or DECODERS.options(decoding)(), sampling)
+  decoder = entry(kind() if options is None else options, sampling)
   ids = [encode(config, tokenizer, prompt) for prompt in prompts]
   found: list[list[Completion]] = [[] for _ in ids]
   # No layout: the compiled steps are kept between calls, whatever their meshes,

@@ -90,7 +90,9 @@ class Session:
     self.matcher = make_matcher(sampling, tokenizer, config.vocab_size)
     self.negative: list[int] | None = None
     if sampling.guidance_scale != 1:
-      self.negative = encode(config, tokenizer, sampling.negative_prompt)
+      self.negative = encode(
+        config, tokenizer, sampling.negative_prompt, "negative_prompt"
+      )
     token_V = np.arange(config.vocab_size)
     self.possible_V = token_V < tokenizer.vocab_size
     self.possible_V[[tokenizer.pad_id, tokenizer.bos_id]] = False
@@ -181,7 +183,8 @@ class Block:
     # Room for what follows the shortest prompt that has T slots.
     shortest = T // 2 if T > _ROUND else 1
     room = min(session.sampling.max_tokens, config.max_len - shortest)
-    self.n_slots = T + _rounded(room)
+    # One more: contrastive search also consumes the last candidates.
+    self.n_slots = T + _rounded(room + 1)
     state, self.hidden_XTD = _prefill(
       config,
       session.params,
@@ -266,9 +269,15 @@ class Front:
 
 
 def encode(
-  config: ModelConfig, tokenizer: Tokenizer, prompt: str | Sequence[int]
+  config: ModelConfig,
+  tokenizer: Tokenizer,
+  prompt: str | Sequence[int],
+  key: str = "prompt",
 ) -> list[int]:
   """The ids of a text after BOS; ids stay as they are.
+
+  Args:
+    key: what the text is called, for messages.
 
   Raises:
     UserError: there are none, or too many, or one is unknown.
@@ -281,15 +290,15 @@ def encode(
     unknown = [i for i in ids if not 0 <= i < tokenizer.vocab_size]
     if unknown or not ids:
       raise UserError(
-        f"the prompt {shown} "
+        f"the {key} {shown} "
         + (f"holds {unknown[0]}, which is no id" if ids else "is empty")
         + f"; ids are in [0, {tokenizer.vocab_size}), and one at least"
       )
   if len(ids) >= config.max_len:
     raise UserError(
-      f"the prompt {shown} has {len(ids)} tokens with BOS, and"
+      f"the {key} {shown} has {len(ids)} tokens with BOS, and"
       f" model.max_len={config.max_len} leaves no room to continue it; shorten"
-      " the prompt, or train with a larger model.max_len"
+      f" the {key}, or train with a larger model.max_len"
     )
   return ids
 

@@ -3,8 +3,10 @@
 import codecs
 import copy
 import dataclasses
+import math
 from typing import Literal
 
+from ..errors import UserError
 from .constraints import Matcher
 from .tokenizer import Tokenizer, special_tokens
 
@@ -73,6 +75,15 @@ class Stream:
     return new
 
 
+def not_finite(n: int) -> UserError:
+  """What to raise where the logits after `n` tokens are no numbers."""
+  return UserError(
+    f"the model's logits for token {n + 1} of the output are not finite: its"
+    " weights have diverged; load an earlier step, or train with a lower"
+    " opt.lr"
+  )
+
+
 class Growing:
   """One completion as it grows.
 
@@ -104,7 +115,13 @@ class Growing:
     self._stream = Stream(stop)
 
   def push(self, token: int, logprob: float) -> str:
-    """Adds a token; returns the new text that is certain."""
+    """Adds a token; returns the new text that is certain.
+
+    Raises:
+      UserError: the log-probability is no number.
+    """
+    if math.isnan(logprob):
+      raise not_finite(len(self.tokens))
     self.tokens.append(token)
     self.logprobs.append(logprob)
     text = self._stream.push(self._tokenizer.token_bytes(token))

@@ -1,11 +1,13 @@
 """The catalog: every technique with its paper, file and evidence."""
 
+import importlib
 import json
 import pathlib
 
 import pytest
 
 from ablax import catalog
+from ablax.__main__ import COMMANDS
 from ablax.errors import UserError
 from ablax.features import FEATURES
 from ablax.train.config import load
@@ -38,9 +40,11 @@ def names(row):
 
 @pytest.mark.parametrize("row", ROWS, ids=names)
 def test_every_entry_names_technique_paper_and_file(row):
-  assert row.technique and row.paper
+  assert row.technique and (row.paper or row.word.startswith("ablax "))
   assert (ROOT / row.file).is_file()
   assert row.kind == "feature" or row.name in row.word
+  # It would end a cell of the README's table.
+  assert "|" not in row.word + row.technique + row.paper
 
 
 @pytest.mark.parametrize("row", ROWS, ids=names)
@@ -50,7 +54,28 @@ def test_every_entry_has_evidence(row):
     assert (ROOT / file).is_file()
 
 
-@pytest.mark.parametrize("word", [f.word for f in FEATURES.values()])
+WORDS = [feature.word for feature in FEATURES.values()]
+
+
+def test_no_two_features_have_one_word():
+  shared = {word for word in WORDS if WORDS.count(word) > 1}
+  assert not shared
+
+
+@pytest.mark.parametrize("word", [w for w in WORDS if w.startswith("ablax ")])
+def test_the_word_of_a_feature_may_be_a_command(word, capsys):
+  command, _, flag = word.removeprefix("ablax ").partition(" ")
+  flag, _, value = flag.partition("=")
+  main = importlib.import_module(COMMANDS[command][0]).main
+  with pytest.raises(SystemExit) as exit_:
+    main(["--help"])
+  assert exit_.value.code == 0 and flag in capsys.readouterr().out
+  assert not value or (ROOT / value).is_file()
+
+
+@pytest.mark.parametrize(
+  "word", [w for w in WORDS if not w.startswith("ablax ")]
+)
 def test_the_word_of_a_feature_is_a_config_key(word):
   key, value = word.split("=")
   # The noise scale compares microbatches.

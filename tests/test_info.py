@@ -12,6 +12,8 @@ from ablax.info import curve, main
 from ablax.train import story as stories
 from ablax.train.story import differences_from_base, story
 
+PROVES = ("feature:info",)
+
 START = {"event": "start", "step": 0, "steps": 10, "parameters": 1234}
 
 

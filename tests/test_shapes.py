@@ -10,6 +10,8 @@ import pytest
 from ablax.models import lm
 from ablax.train.config import load
 
+PROVES = ("feature:small", "feature:llama_1b", "feature:llama_7b")
+
 
 def llama(V, D, L, K, F, tied, head_dim=64):
   """Parameters of a Llama, by hand: embeddings, layers, last norm."""

@@ -19,7 +19,7 @@ from ..tokenizer import Tokenizer, spell
 
 CONSTRAINTS = Registry(
   "constraint",
-  "sampling",
+  "constraints",
   __name__,
   {
     "regex": "regex:regex",
@@ -73,15 +73,30 @@ class Matcher:
   def dead_end(self) -> UserError:
     """What to raise where no token is allowed."""
     text = spell(self._tokenizer, self._tokens)
+    where = (
+      f"at token {len(self._tokens) + 1} of the output, after {text[-40:]!r}"
+    )
+    reason = self._matcher.get_error()
+    # It has limits, and allows nothing once it has met one; the name is that
+    # of a plain dead end.
+    if reason and not reason.startswith("NoExtension"):
+      return UserError(
+        f"{self._word}: llguidance gives up {where}: {_one_line(reason)};"
+        " simplify it"
+      )
     return UserError(
-      f"{self._word}: no token of the vocabulary fits at token"
-      f" {len(self._tokens) + 1} of the output, after {text[-40:]!r}; widen it,"
+      f"{self._word}: no token of the vocabulary fits {where}; widen it,"
       " or use a tokenizer that can spell what comes there"
     )
 
   def push(self, token: int) -> bool:
-    """Takes a token that was allowed; says whether nothing can follow it."""
-    assert self._matcher.consume_token(token)
+    """Takes a token that was allowed; says whether nothing can follow it.
+
+    Raises:
+      UserError: the constraint is too much for llguidance.
+    """
+    if not self._matcher.consume_token(token):
+      raise self.dead_end()
     self._tokens.append(token)
     return self._matcher.is_stopped() and self._matcher.is_accepting()
 
@@ -100,13 +115,20 @@ def make_matcher(
   Raises:
     UserError: the constraint is malformed, or llguidance is not installed.
   """
-  for word, value in sampling.constraints.items():
+  for word, value in sampling.given_constraints.items():
     llguidance = _llguidance()
-    source = CONSTRAINTS[word](value)
+    shown = value if isinstance(value, str) else str(value)
+    try:
+      source = CONSTRAINTS[word](value)
+    except UserError:
+      raise
+    except (TypeError, ValueError, RecursionError) as error:
+      raise UserError(
+        f"{word}={shown[:60]!r} is not valid: {_one_line(str(error))}"
+      ) from None
     # Its log would go to the terminal.
     matcher = llguidance.LLMatcher(_vocabulary(tokenizer), source, log_level=0)
     if matcher.is_error():
-      shown = value if isinstance(value, str) else str(dict(value))
       reason = _one_line(matcher.get_error())
       raise UserError(f"{word}={shown[:60]!r} is not valid: {reason}")
     return Matcher(word, matcher, tokenizer, vocab_size)

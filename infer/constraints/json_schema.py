@@ -21,7 +21,10 @@ def json_schema(value: str | Mapping[str, Any]) -> str:
   try:
     schema = json.loads(value) if isinstance(value, str) else dict(value)
   except json.JSONDecodeError as error:
-    raise UserError(f"json_schema is not JSON: {error}") from None
+    raise UserError(
+      f"json_schema={str(value)[:40]!r} is not JSON: {error}; write one object,"
+      ' such as {"type": "object"}'
+    ) from None
   if not isinstance(schema, dict):
     raise UserError(
       f"json_schema={json.dumps(schema)[:40]} must be an object, such as"

@@ -19,8 +19,8 @@ from ...models.param import Params
 from ..filters import apply_filters
 from ..rows import Rows, forward
 from ..session import Block, Front, Session, batched
-from ..settings import Sampling
-from ..text import Completion, Growing
+from ..settings import Sampling, check_types
+from ..text import Completion, Growing, not_finite
 from . import Decoder
 from .top import top
 
@@ -45,10 +45,14 @@ class Options:
   early_stopping: EarlyStopping = "no"
 
   def __post_init__(self):
+    check_types(self)
     if self.beams < 1:
       raise UserError(f"beams={self.beams} must be at least 1")
-    if not np.isfinite(self.length_penalty):
-      raise UserError(f"length_penalty={self.length_penalty} must be finite")
+    # Beyond it a power of a length has no room in a float.
+    if not -10 <= self.length_penalty <= 10:
+      raise UserError(
+        f"length_penalty={self.length_penalty} must be in [-10, 10]; 0 is none"
+      )
     words = ("no", "yes", "never")
     if self.early_stopping not in words:
       raise UserError(
@@ -98,7 +102,7 @@ class Search:
     self.scores = np.full(width, -np.inf, np.float32)
     self.scores[0] = 0  # all are equal: the first token is chosen from one
     self.done = False
-    self._complete: list[tuple[np.float32, Growing]] = []
+    self._complete: list[tuple[float, Growing]] = []
     self._width, self._options = width, options
 
   def advance(
@@ -108,7 +112,13 @@ class Search:
     tokens: np.ndarray,
     logprobs: np.ndarray,
   ) -> None:
-    """Takes the best 2 `width` continuations, in order."""
+    """Takes the best 2 `width` continuations, in order.
+
+    Raises:
+      UserError: scores that are no numbers.
+    """
+    if np.isnan(scores).any():
+      raise not_finite(len(self.live[0].tokens))
     width = self._width
     live: list[tuple[np.float32, int, Growing]] = []
     for rank in np.flatnonzero(np.isfinite(scores)):
@@ -142,12 +152,11 @@ class Search:
     best = self.live[0]
     at_most = how == "never" and power > 0
     length = best.limit if at_most else len(best.tokens)
-    return bool(
-      self._penalised(self.scores[0], length) <= self._complete[-1][0]
-    )
+    return self._penalised(self.scores[0], length) <= self._complete[-1][0]
 
-  def _penalised(self, score: np.float32, length: int) -> np.float32:
-    return score / np.float32(float(length) ** self._options.length_penalty)
+  def _penalised(self, score: np.float32, length: int) -> float:
+    # float64: a power of a length may leave float32.
+    return float(score) / float(length) ** float(self._options.length_penalty)
 
   def completions(self) -> list[Completion]:
     """The complete ones, the best first.
@@ -158,7 +167,7 @@ class Search:
     if not self._complete:
       assert self._last.matcher, "a search without constraint finds something"
       raise self._last.matcher.dead_end()
-    return [row.completion(float(score)) for score, row in self._complete]
+    return [row.completion(score) for score, row in self._complete]
 
 
 def search(

@@ -7,7 +7,7 @@ import numpy as np
 
 from ...errors import UserError
 from ..session import Block
-from ..settings import Sampling
+from ..settings import Sampling, check_types
 from ..text import Completion
 from . import Decoder
 from .sample import draw
@@ -44,6 +44,7 @@ class Options:
   rank_by: str | Score = "mean"
 
   def __post_init__(self):
+    check_types(self)
     if self.candidates < 1:
       raise UserError(f"candidates={self.candidates} must be at least 1")
     if isinstance(self.rank_by, str) and self.rank_by not in _SCORES:
@@ -60,6 +61,11 @@ class BestOfN(Decoder):
       raise UserError(
         f"n={sampling.n} is more than candidates={options.candidates}; raise"
         " candidates"
+      )
+    if sampling.temperature == 0:
+      raise UserError(
+        f"candidates={options.candidates}: temperature=0 draws nothing, so all"
+        " would be one; raise temperature, or use decoding=sample"
       )
     by = options.rank_by
     self._score = _SCORES[by] if isinstance(by, str) else by

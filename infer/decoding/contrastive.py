@@ -14,7 +14,7 @@ from ...models.param import Params
 from ..filters import Seen, apply_filters
 from ..rows import Rows, forward
 from ..session import Block, batched
-from ..settings import Sampling
+from ..settings import Sampling, check_types
 from ..text import Completion, Growing
 from . import Decoder
 from .top import top
@@ -33,6 +33,7 @@ class Options:
   alpha: float | int = 0.6
 
   def __post_init__(self):
+    check_types(self)
     if self.candidates < 1:
       raise UserError(f"candidates={self.candidates} must be at least 1")
     if not 0 <= self.alpha <= 1:
@@ -72,7 +73,7 @@ class Contrastive(Decoder):
     front = block.start(np.repeat(owners, k).tolist(), n_prompts * k)
     growing = front.growing[::k]
     firsts = [*owners, *[owners[0]] * (n_prompts - len(owners))]
-    T, n_slots = block.mask_XT.shape[1], block.n_slots + 1
+    T, n_slots = block.mask_XT.shape[1], block.n_slots
     context_ISD = jnp.zeros((n_prompts, n_slots, block.hidden_XTD.shape[-1]))
     context_ISD = context_ISD.at[:, :T].set(block.hidden_XTD[jnp.array(firsts)])
     mask_IS = np.zeros((n_prompts, n_slots), bool)
@@ -89,7 +90,7 @@ class Contrastive(Decoder):
       np.repeat(going_I, k),
     )
     context_ISD = context_ISD.at[:, T].set(hidden_BD[::k])
-    for slot in range(T, n_slots):
+    for slot in range(T, n_slots - 1):
       mask_IS[:, slot] = True
       front.positions_X = front.positions_X + np.int32(1)
       rows, seen, context_ISD, *chosen = _step(

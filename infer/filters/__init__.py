@@ -21,7 +21,7 @@ from ..settings import Sampling, changed
 
 FILTERS = Registry(
   "filter",
-  "sampling",
+  "filters",
   __name__,
   {
     "guidance_scale": "guidance_scale:guidance_scale",
@@ -43,6 +43,8 @@ BUILT_IN = tuple(FILTERS)
 # What shapes the distribution that is drawn from, and so has no meaning where
 # nothing is drawn.
 OF_THE_DRAW = BUILT_IN[BUILT_IN.index("temperature") :]
+# Which have a setting of their own; any other is reached by `filters`.
+SETTINGS = tuple(w for w in BUILT_IN if w in Sampling.__dataclass_fields__)
 _COUNTING = ("repetition_penalty", "frequency_penalty", "presence_penalty")
 
 
@@ -92,31 +94,31 @@ class Chain:
     Raises:
       UserError: an unknown filter, or a bias for a token that is not there.
     """
-    given = changed(sampling)
+    for word, value in sampling.filters.items():
+      if word in SETTINGS:
+        raise UserError(
+          f"filters={{{word!r}: {value}}} is a setting of its own; use"
+          f" {word}={value}"
+        )
+      FILTERS[word]  # an unknown one is named
+    given = {**changed(sampling), **sampling.filters}
     values: dict[str, np.ndarray] = {}
     greedy = draws and sampling.temperature == 0
-    for word in BUILT_IN:
-      if word not in given or (word in OF_THE_DRAW and (greedy or not draws)):
+    for word in FILTERS:
+      of_the_draw = word in SETTINGS and word in OF_THE_DRAW
+      if word not in given or (of_the_draw and (greedy or not draws)):
         continue
       if word == "logit_bias":
         values[word] = _dense(sampling.logit_bias, vocab_size)
       else:
         dtype = np.int32 if word == "top_k" else np.float32
         values[word] = np.asarray(given[word], dtype)
-    for word, value in sampling.filters.items():
-      if word in BUILT_IN:
-        raise UserError(
-          f"filters={{{word!r}: {value}}} is a setting of its own; use"
-          f" {word}={value}"
-        )
-      FILTERS[word]  # an unknown one is named
-      values[word] = np.asarray(value, np.float32)
     return cls((*values, "greedy") if greedy else tuple(values), values)
 
   @property
   def counts(self) -> bool:
     """Whether a filter needs to know prompt and output."""
-    return any(w in _COUNTING or w not in BUILT_IN for w in self.values)
+    return any(w in _COUNTING or w not in SETTINGS for w in self.values)
 
 
 def apply_filters(
@@ -140,17 +142,34 @@ def apply_filters(
   return logits_BV
 
 
-def refuse_draw_settings(sampling: Sampling, decoding: str) -> None:
-  """Raises UserError for a setting that `decoding`, which draws none, ignores.
+def refuse_draw_settings(
+  sampling: Sampling, decoding: str, draws: bool
+) -> None:
+  """Raises UserError for a setting that is ignored where nothing is drawn.
 
   `seed` is not among them: it is harmless.
+
+  Args:
+    draws: whether `decoding` draws; at temperature=0 it does not either.
   """
+  greedy = draws and sampling.temperature == 0
+  if draws and not greedy:
+    return
   for word, value in changed(sampling).items():
-    if word in OF_THE_DRAW:
-      raise UserError(
-        f"{word}={value} shapes a draw, and decoding={decoding} draws nothing;"
-        " drop it, or use decoding=sample"
-      )
+    if word not in OF_THE_DRAW or (greedy and word == "temperature"):
+      continue
+    why, fix = f"decoding={decoding}", "use decoding=sample"
+    if greedy:
+      why, fix = "temperature=0", "raise temperature"
+    raise UserError(
+      f"{word}={value} shapes a draw, and {why} draws nothing; drop it, or"
+      f" {fix}"
+    )
+  if greedy and sampling.n > 1:
+    raise UserError(
+      f"n={sampling.n}: temperature=0 draws nothing, so all would be one; use"
+      " n=1, or raise temperature"
+    )
 
 
 def _dense(bias: Mapping[int, float | int], vocab_size: int) -> np.ndarray:

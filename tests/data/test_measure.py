@@ -7,6 +7,8 @@ from ablax.data.tokenizers.measure import HARD, measure
 from ablax.data.tokenizers.report import Row, report
 from ablax.data.tokenizers.udhr import ARTICLE_1, WITHOUT_SPACES
 
+PROVES = ("feature:tokenizer_measures",)
+
 
 class Lowers(Bytes):
   """Loses case, and makes two tokens of each byte."""

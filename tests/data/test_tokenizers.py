@@ -15,7 +15,12 @@ from ablax.data.tokenizers import TOKENIZERS, Tokenizer
 from ablax.data.tokenizers.measure import HARD
 from ablax.errors import UserError
 
-PROVES = ("tokenizer:bytes", "tokenizer:bpe", "tokenizer:unigram")
+PROVES = (
+  "tokenizer:bytes",
+  "tokenizer:bpe",
+  "tokenizer:unigram",
+  "feature:special_tokens",
+)
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TRAINED = [name for name in TOKENIZERS if TOKENIZERS[name].trainable]

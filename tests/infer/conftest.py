@@ -6,6 +6,7 @@ import types
 from collections.abc import Mapping
 
 import jax
+import jaxtyping
 import pytest
 
 from ablax.infer.sampling import Sampling, generate
@@ -33,6 +34,14 @@ class Letters:
     if not 3 <= token < 3 + len(LETTERS):
       return b""
     return LETTERS[token - 3].encode()
+
+
+@pytest.fixture
+def unchecked():
+  """Without the tests' own check of types, as users run."""
+  jaxtyping.config.update("jaxtyping_disable", True)
+  yield
+  jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

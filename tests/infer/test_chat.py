@@ -99,6 +99,9 @@ def test_a_template_is_found_by_name_and_in_files(tmp_path):
     load_template(str(config))
   with pytest.raises(UserError, match="did you mean 'chatml'"):
     load_template("chatlm")
+  plain.write_bytes(b"\xff\xfe")
+  with pytest.raises(UserError, match="is not UTF-8"):
+    load_template(str(plain))
 
 
 @pytest.mark.parametrize(
@@ -109,6 +112,9 @@ def test_a_template_is_found_by_name_and_in_files(tmp_path):
     ("{{ messages[0].content + 1 }}", HELLO, "fails on these messages"),
     ("{{ messages.__class__.__mro__ }}", HELLO, "unsafe"),
     ("{{ messages.append(1) }}", HELLO, "unsafe|not safely callable"),
+    ("{{ 1 / 0 }}", HELLO, "division by zero"),
+    ("{% for i in range(10000000) %}{% endfor %}", HELLO, "[Rr]ange"),
+    ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", HELLO, "recursion"),
     ("x", [], "a chat without messages"),
     ("x", [{"role": object()}], "must be JSON"),
   ],

@@ -10,6 +10,7 @@ import pytest
 
 from ablax.data.tokenizers.bytes import Bytes
 from ablax.errors import UserError
+from ablax.infer.constraints import CONSTRAINTS, make_matcher
 from ablax.infer.sampling import Sampling, generate
 from ablax.models.lm import apply, init
 
@@ -142,6 +143,53 @@ def test_a_grammar_that_no_token_fits_is_named(run, regex, place, decoding):
   assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("decoding", ["sample", "beam", "contrastive"])
+def test_a_grammar_beyond_llguidances_limits_is_named(run, decoding):
+  n = 400  # 7 items a rule, and 2000 are allowed
+  rules = [f'r{i}: "a" r{(7 * i + 1) % n} | "a" | "a" "a"' for i in range(n)]
+  start = "start: " + "|".join(f"r{i}" for i in range(n))
+  with pytest.raises(UserError) as caught:
+    run(["a"], grammar="\n".join([start, *rules]), decoding=decoding)
+  assert "grammar: llguidance gives up at token 1 of the output, after ''" in (
+    str(caught.value)
+  )
+  assert "max is 2000" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_matcher_does_not_take_what_it_did_not_allow(letters):
+  matcher = make_matcher(Sampling(regex="ab"), letters(), 54)
+  (a, b) = letters().encode("ab")
+  assert not matcher.push(a) and matcher.push(b)
+  with pytest.raises(UserError, match="regex: llguidance gives up at token 3"):
+    matcher.push(b)
+
+
+def test_a_plugin_adds_a_constraint(monkeypatch, run):
+  monkeypatch.setitem(
+    CONSTRAINTS._registered,
+    "letters",
+    lambda value: CONSTRAINTS["regex"](f"[{value}]{{5}}"),
+  )
+  (found,) = run(["a"], constraints={"letters": "xy"})
+  assert re.fullmatch("[xy]{5}", found.text)
+  with pytest.raises(UserError, match="'z' is not a registered constraint"):
+    run(["a"], constraints={"z": 1})
+  with pytest.raises(UserError, match="regex and letters are two constraints"):
+    run(["a"], regex="a", constraints={"letters": "xy"})
+
+
+def test_every_constraint_of_ours_has_a_setting():
+  words = dict.fromkeys(CONSTRAINTS, "x")
+  for word in words:
+    assert Sampling(**{word: "x"}).given_constraints == {word: "x"}
+
+
+def test_an_empty_schema_is_any_json(speller):
+  found = [c for s in range(4) for c in speller(json_schema={}, seed=s)]
+  ended = [c.text for c in found if c.finish in ENDS]
+  assert ended and all(json.loads(text) != "" for text in ended)
+
+
 def test_a_beam_that_comes_to_a_dead_end_is_left(run):
   (found,) = run(["a"], regex="a[0-9]|b(c|d)", decoding="beam")
   assert found.text in ("bc", "bd")
@@ -160,11 +208,18 @@ def test_a_constraint_with_few_outputs_gives_no_more(run):
     ({"regex": "a("}, "regex='a(' is not valid: unclosed group"),
     ({"regex": "(?=a)b"}, "look-around"),
     ({"grammar": "begin: 'a'"}, "grammar=\"begin: 'a'\" is not valid"),
-    ({"json_schema": "{"}, "json_schema is not JSON"),
+    ({"json_schema": "{"}, "json_schema='{' is not JSON"),
     ({"json_schema": "[1]"}, "json_schema=[1] must be an object"),
     ({"json_schema": {"type": "strnig"}}, "Invalid type: strnig"),
     ({"json_schema": {"not": {}}}, "Unimplemented keys"),
     ({"json_schema": {"enum": []}}, "Unsatisfiable schema"),
+    ({"json_schema": {"const": "\ud800"}}, "not JSON serializable"),
+    ({"json_schema": '{"const": "\\ud800"}'}, "not JSON serializable"),
+    ({"json_schema": "[" * 100_000}, "maximum recursion depth"),
+    ({"regex": "\ud800"}, "surrogates not allowed"),
+    ({"regex": ""}, "regex='' is empty; write what"),
+    ({"json_schema": ""}, "json_schema='' is empty"),
+    ({"grammar": " \n"}, "grammar=' \\n' is empty"),
   ],
 )
 def test_a_malformed_constraint_is_one_line(run, constraint, message):

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from ablax.errors import UserError
-from ablax.infer.decoding import beam, best_of_n, contrastive, diverse_beam
+from ablax.infer.decoding import (
+  DECODERS,
+  beam,
+  best_of_n,
+  contrastive,
+  diverse_beam,
+)
+from ablax.infer.sampling import Sampling, generate
+from ablax.infer.text import Growing
 from ablax.models.lm import apply
 
 PROVES = (
@@ -200,6 +208,19 @@ def test_contrastive_search_without_penalty_is_greedy(run):
     assert one.logprobs == pytest.approx(other.logprobs, abs=ROUNDING)
 
 
+@pytest.mark.parametrize(
+  ("decoding", "settings"),
+  [("sample", {"temperature": 0}), ("contrastive", {})],
+)
+def test_the_limit_changes_no_token_before_it(run, decoding, settings):
+  # 32 fills a block of slots to the last.
+  prompts = [first + second for first in "abcdefg" for second in "hijklm"]
+  short, long = (
+    run(prompts, decoding=decoding, max_tokens=n, **settings) for n in (32, 33)
+  )
+  assert [c.tokens for c in short] == [c.tokens[:32] for c in long]
+
+
 def test_the_best_of_n_is_the_best_of_those_samples(run):
   settings = {"max_tokens": 12, "seed": 4}
   drawn = run(["abc", "q"], n=6, **settings)
@@ -251,6 +272,11 @@ def test_stop_texts_end_a_search_and_are_not_shown(run, decoding):
   [
     (lambda: beam.Options(beams=0), "beams=0 must be"),
     (lambda: beam.Options(length_penalty=float("nan")), "length_penalty=nan"),
+    (lambda: beam.Options(length_penalty=-1000), "must be in .-10, 10"),
+    (lambda: beam.Options(beams=2.5), "beams=2.5 must be a whole number"),
+    (lambda: diverse_beam.Options(groups="2"), "groups='2' must be a whole"),
+    (lambda: contrastive.Options(alpha="1"), "alpha='1' must be a number"),
+    (lambda: best_of_n.Options(rank_by=3), "rank_by=3 must be a text or a fun"),
     (lambda: diverse_beam.Options(beams=4, groups=3), "use a divisor of 4"),
     (lambda: diverse_beam.Options(diversity_penalty=-1), "penalty=-1 must"),
     (lambda: contrastive.Options(candidates=0), "candidates=0 must be"),
@@ -259,9 +285,66 @@ def test_stop_texts_end_a_search_and_are_not_shown(run, decoding):
     (lambda: best_of_n.Options(rank_by="max"), "rank_by='max' is not one of"),
   ],
 )
-def test_options_without_meaning_are_refused(options, message):
+def test_options_without_meaning_are_refused(unchecked, options, message):
   with pytest.raises(UserError, match=message):
     options()
+
+
+@pytest.mark.parametrize("power", [-10, 10])
+def test_the_utmost_length_penalties_rank_by_length(letters, power):
+  options = beam.Options(beams=2, length_penalty=power)
+  s = beam.Search(Growing(letters(), (), 10**5, "length"), 2, options)
+  scores = [s._penalised(np.float32(-9.0), n) for n in (10**4, 10**5)]
+  assert all(map(np.isfinite, scores)) and scores[0] != scores[1]
+
+
+@pytest.mark.parametrize("power", [-1, 0])
+def test_a_search_never_to_stop_goes_on_while_a_beam_may_be_best(
+  letters, power
+):
+  options = beam.Options(beams=2, length_penalty=power, early_stopping="never")
+  s = beam.Search(Growing(letters(), (), 50, "length"), 2, options)
+  a, zeros = letters().encode("a")[0], np.zeros(4, np.int32)
+
+  def advance(*scores):
+    tokens = np.array([a, EOS, a, a])
+    s.advance(np.float32(scores), zeros, tokens, np.zeros(4))
+
+  advance(-0.1, -3.0, -4.0, -5.0)
+  assert not s.done
+  # Two are complete, of scores -3 and -3.5 * 2^-power. An open one only gets
+  # worse where a longer one is no better, and is best where it stands.
+  advance(-0.2, -3.5, -4.0, -5.0)
+  assert not s.done
+  advance(-8.0, -9.0, -10.0, -11.0)
+  assert s.done
+
+
+@pytest.mark.parametrize("decoding", DECODERS)
+def test_a_model_that_has_diverged_is_named(model, letters, decoding):
+  config, params = model
+  params = jax.tree.map(lambda a: a * jnp.nan, params)
+  sampling = Sampling(max_tokens=4)
+  with pytest.raises(UserError, match="token 1 of the output are not finite"):
+    generate(config, params, letters(), ["ab"], sampling, decoding=decoding)
+
+
+def test_options_of_another_decoding_are_refused(run):
+  with pytest.raises(UserError, match="are not those of decoding=beam"):
+    run(["a"], decoding="beam", options=contrastive.Options())
+
+
+@pytest.mark.parametrize(
+  ("settings", "message"),
+  [
+    ({"top_p": 0.5}, "top_p=0.5 shapes a draw, and temperature=0 draws nothi"),
+    ({"n": 3}, "n=3: temperature=0 draws nothing"),
+    ({"decoding": "best_of_n"}, "candidates=8: temperature=0 draws nothing"),
+  ],
+)
+def test_greedy_decoding_ignores_nothing_in_silence(run, settings, message):
+  with pytest.raises(UserError, match=message):
+    run(["a"], temperature=0, **settings)
 
 
 @pytest.mark.parametrize(

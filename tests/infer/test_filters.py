@@ -1,12 +1,16 @@
 """Each filter against its definition, by loops in float64."""
 
 import math
+import sys
+import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ablax.errors import UserError
+from ablax.infer import filters
 from ablax.infer.decoding.top import top
 from ablax.infer.filters import (
   BUILT_IN,
@@ -224,6 +228,26 @@ def test_a_plugin_adds_a_filter(monkeypatch, run):
   monkeypatch.setitem(FILTERS._registered, "only_even", only_even)
   (found,) = run(["abc"], filters={"only_even": 1e9}, max_tokens=9)
   assert all(token % 2 == 0 for token in found.tokens)
+
+
+def test_a_file_and_a_line_of_the_registry_add_a_filter(monkeypatch, run):
+  file = types.ModuleType("ablax.infer.filters.odd")
+  file.odd = lambda logits_BV, value, seen: jnp.where(
+    jnp.arange(logits_BV.shape[-1]) % 2, logits_BV, logits_BV - value
+  )
+  monkeypatch.setitem(sys.modules, file.__name__, file)
+  monkeypatch.setitem(FILTERS._files, "odd", "odd:odd")
+  monkeypatch.setattr(filters, "BUILT_IN", tuple(FILTERS))
+  for how in ({"top_k": 9}, {"temperature": 0}, {"decoding": "beam"}):
+    (found,) = run(["abc"], filters={"odd": 1e9}, max_tokens=9, **how)
+    assert all(token % 2 for token in found.tokens)
+
+
+def test_filters_that_are_unknown_or_settings_are_refused(run):
+  with pytest.raises(UserError, match="filters='zzz' is not a registered filt"):
+    run(["a"], filters={"zzz": 1})
+  with pytest.raises(UserError, match=r"is a setting of its own; use top_p="):
+    run(["a"], filters={"top_p": 0.5})
 
 
 @pytest.mark.parametrize("k", [1, 3, 8])

@@ -11,6 +11,7 @@ import pytest
 
 from ablax import flags, sample
 from ablax.__main__ import guarded
+from ablax.errors import UserError
 from ablax.infer import sampling
 from ablax.infer.decoding import DECODERS, beam, diverse_beam
 from ablax.infer.settings import Sampling
@@ -59,7 +60,8 @@ def calls(monkeypatch):
 
 
 def test_one_prompt_is_streamed(calls, capsys):
-  argv = "--workdir=w --step=30 --prompt=ab --greedy --top-k=3 --top_p=0.5"
+  argv = "--workdir=w --step=30 --prompt=ab --temperature=2 --top-k=3"
+  argv += " --top_p=0.5"
   argv += " --max-tokens=7 --stop=x --stop=yy --seed=9 --repetition-penalty=1.1"
   argv += ' --logit-bias={"13":-100} --guidance-scale=2 --negative-prompt=z'
   assert sample.main(argv.split()) == 0
@@ -67,7 +69,7 @@ def test_one_prompt_is_streamed(calls, capsys):
   (workdir, step), (prompts, settings, how) = calls
   assert (workdir, step, prompts) == ("w", 30, ("ab",))
   assert settings == Sampling(
-    temperature=0.0,
+    temperature=2.0,
     top_k=3,
     top_p=0.5,
     max_tokens=7,
@@ -79,6 +81,11 @@ def test_one_prompt_is_streamed(calls, capsys):
     negative_prompt="z",
   )
   assert how == {"decoding": "sample", "options": None, "n_rows": None}
+
+
+def test_greedy_is_a_temperature_of_zero(calls):
+  sample.main(["--workdir=w", "--prompt=a", "--greedy"])
+  assert calls[1][1] == Sampling(temperature=0)
 
 
 def test_several_prompts_are_one_batch(calls, capsys):
@@ -163,11 +170,66 @@ def test_a_decoding_brings_its_options(calls, capsys):
   }
 
 
+def test_a_decoding_may_be_a_plugin_of_the_run(calls, tmp_path, monkeypatch):
+  monkeypatch.setattr(DECODERS, "_registered", {})
+  plugin = tmp_path / "mine.py"
+  plugin.write_text(
+    "import dataclasses\n"
+    "from ablax.infer.decoding import DECODERS\n"
+    "@dataclasses.dataclass(frozen=True)\n"
+    "class Options:\n"
+    '  """What is asked.\n\n  Attributes:\n    width: of it.\n  """\n\n'
+    "  width: int = 3\n"
+    '@DECODERS.register("mine")\n'
+    "class Mine: ...\n"
+  )
+  keys = ("hash", "code", "vocab_size", "tokenizer")
+  run = {"config": {"plugins": [str(plugin)]}, **dict.fromkeys(keys, "")}
+  (tmp_path / "config.json").write_text(json.dumps(run))
+  argv = [f"--workdir={tmp_path}", "--prompt=a", "--decoding=mine"]
+  sample.main([*argv, "--width=5"])
+  how = calls[1][2]
+  assert how["decoding"] == "mine" and how["options"].width == 5
+
+
+def test_a_pipe_without_a_line_is_refused(calls, monkeypatch):
+  monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+  with pytest.raises(UserError, match="holds no prompt; give --prompt"):
+    sample.main(["--workdir=w"])
+
+
+def test_a_template_that_makes_nothing_is_named(calls, tmp_path):
+  template = tmp_path / "empty.jinja"
+  template.write_text("")
+  with pytest.raises(UserError, match=r"chat=.*empty\.jinja' makes no text"):
+    sample.main(["--workdir=w", "--prompt=a", f"--chat={template}"])
+
+
+@pytest.mark.parametrize(
+  ("content", "message"),
+  [
+    (b"3", "must be a list of objects"),
+    (b'["f"]', "must be a list of objects"),
+    (b"{", "is not JSON"),
+    (b"\xff", "is not UTF-8"),
+  ],
+)
+def test_tools_are_a_list_of_schemas(calls, tmp_path, content, message):
+  file = tmp_path / "tools.json"
+  file.write_bytes(content)
+  with pytest.raises(UserError, match=message):
+    sample.main(["--workdir=w", "--prompt=a", "--chat", f"--tools={file}"])
+
+
 def test_a_schema_and_a_grammar_are_files(calls, tmp_path):
   file = tmp_path / "schema.json"
   file.write_text('{"type": "null"}')
   sample.main(["--workdir=w", "--prompt=a", f"--json-schema={file}"])
   assert calls[1][1].json_schema == '{"type": "null"}'
+  for content, message in ((b"", "grammar='' is empty"), (b"\xff", "UTF-8")):
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=message):
+      sample.main(["--workdir=w", "--prompt=a", f"--grammar={file}"])
 
 
 @pytest.mark.parametrize(
@@ -181,10 +243,26 @@ def test_a_schema_and_a_grammar_are_files(calls, tmp_path):
     (["--decoding=beam", "--beams=0"], "beams=0 must be at least 1"),
     (["--grammar=nowhere"], "--grammar=nowhere: there is no such file"),
     (["--chat=chatlm"], "did you mean 'chatml'"),
+    (["--regex="], "regex='' is empty"),
+    (["--system=x"], "--system=x is part of a chat; add --chat"),
+    (["--tools=x"], "--tools=x is part of a chat; add --chat"),
+    (["--top-p=x"], "--top-p: 'x' is not a number; write one"),
+    (["--num=1.5"], "--num: '1.5' is not a whole number; write one"),
+    (["--decoding=beam", "--early-stopping=maybe"], "--early-stopping: inva"),
+    (["--logit-bias=[5]"], "--logit-bias: '[5]' is not a JSON object"),
+    (['--logit-bias={"a":1}'], "logit_bias={'a': 1}: a key must be a token"),
+    (['--logit-bias={"-1":1}'], "logit_bias={'-1': 1}: a key must be"),
+    (['--logit-bias={"5":"x"}'], "logit_bias={5: 'x'} must be a finite"),
+    (['--logit-bias={"5":null}'], "logit_bias={5: None} must be a finite"),
+    (['--logit-bias={"5":1e39}'], "logit_bias={5: 1e+39} must be a finite"),
+    (['--filters={"even":"x"}'], "filters={'even': 'x'} must be a finite"),
+    (['--filters={"even":[1]}'], "filters={'even': [1]} must be a finite"),
+    (['--constraints={"regex":"a"}'], "is a setting of its own; use regex="),
+    (["--decoding=beam", "--length-penalty=1000"], "must be in [-10, 10]"),
     (["--chat", "--tools=nowhere"], "--tools=nowhere: there is no such file"),
   ],
 )
-def test_a_mistake_is_one_line(calls, capsys, argv, message):
+def test_a_mistake_is_one_line(unchecked, calls, capsys, argv, message):
   assert guarded(sample.main, ["--workdir=w", "--prompt=a", *argv]) == 2
   error = capsys.readouterr().err
   assert error.startswith("error: ") and message in error

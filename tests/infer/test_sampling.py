@@ -229,6 +229,36 @@ def test_a_prompt_that_fills_the_context_is_refused(run, model):
     run(["a" * (config.max_len - 1)])
 
 
+def test_a_negative_prompt_that_is_too_long_is_named(run):
+  with pytest.raises(UserError, match=r"the negative_prompt 'aaa.* has 97 tok"):
+    run(["a"], guidance_scale=2, negative_prompt="a" * 96)
+
+
+def test_one_text_in_place_of_a_list_is_refused(run):
+  with pytest.raises(UserError, match=r"prompts='def ' must be a list.*'def '"):
+    run("def ")
+
+
+@pytest.mark.parametrize(
+  ("settings", "message"),
+  [
+    ({"top_k": 2.5}, "top_k=2.5 must be a whole number"),
+    ({"n": 1.5}, "n=1.5 must be a whole number"),
+    ({"seed": True}, "seed=True must be a whole number"),
+    ({"temperature": "0.5"}, "temperature='0.5' must be a number"),
+    ({"regex": 3}, "regex=3 must be a text or None"),
+    ({"stop": [1]}, "stop=.1. must be a tuple of texts"),
+    ({"stop": (1,)}, "stop=.1,. holds 1; give texts alone"),
+    ({"logit_bias": {"5": 1}}, "a key must be a token's id"),
+    ({"filters": {5: 1}}, "a key must be a filter's name"),
+  ],
+)
+def test_a_value_of_another_type_is_refused(unchecked, settings, message):
+  with pytest.raises(UserError, match=message):
+    Sampling(**settings)
+  assert Sampling(top_k=np.int32(3), top_p=np.float32(0.5)).top_k == 3
+
+
 def test_an_empty_prompt_is_the_beginning_of_text_alone(run, logits_after):
   tokens = run([""], **GREEDY)[0].tokens
   assert [tokens[0]] == likeliest_allowed(logits_after(""))

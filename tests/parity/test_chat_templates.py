@@ -8,6 +8,8 @@ from transformers.utils.chat_template_utils import render_jinja_template
 from ablax.errors import UserError
 from ablax.infer.chat import TEMPLATES, render
 
+PROVES = ("feature:chat",)
+
 # In the manner of the published ones: white space control, loop variables,
 # namespaces, macros, filters, dates, refusals, loop controls, tools.
 INST = """\

@@ -1,16 +1,21 @@
 """Generation gives the tokens of transformers' `generate`."""
 
+import random
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
 from test_llama import Ids, llama
-from transformers.generation import logits_process as theirs
+from transformers import GenerationConfig, PreTrainedTokenizerFast
+from transformers.generation.stopping_criteria import StopStringCriteria
 
+from ablax.data.tokenizers import TOKENIZERS
 from ablax.infer.decoding import beam
 from ablax.infer.filters import Chain, Seen, apply_filters
 from ablax.infer.sampling import Sampling, generate
+from ablax.infer.text import Growing
 
 PROVES = (
   "decoding:beam",
@@ -25,6 +30,7 @@ PROVES = (
   "filter:epsilon_cutoff",
   "filter:eta_cutoff",
   "filter:logit_bias",
+  "feature:stop_texts",
 )
 FORBIDDEN = [0, 1]  # padding and BOS
 applied = jax.jit(apply_filters, static_argnums=0)
@@ -164,52 +170,117 @@ def test_beams_are_the_same(models, prompts, length_penalty, early_stopping):
   assert len(lengths) > 2 or early_stopping == "never"
 
 
-WARPERS = {
-  "temperature": theirs.TemperatureLogitsWarper,
-  "top_k": theirs.TopKLogitsWarper,
-  "top_p": theirs.TopPLogitsWarper,
-  "min_p": theirs.MinPLogitsWarper,
-  "typical_p": theirs.TypicalLogitsWarper,
-  "epsilon_cutoff": theirs.EpsilonLogitsWarper,
-  "eta_cutoff": theirs.EtaLogitsWarper,
+RANGES = {
+  "repetition_penalty": (0.7, 1.7),
+  "temperature": (0.3, 2.0),
+  "top_k": (3, 50),
+  "top_p": (0.5, 0.99),
+  "min_p": (0.001, 0.1),
+  "typical_p": (0.5, 0.99),
+  "epsilon_cutoff": (1e-4, 2e-2),
+  "eta_cutoff": (1e-4, 2e-2),
 }
 
 
 @pytest.mark.parametrize(
-  "settings",
+  "words",
   [
-    {"temperature": 0.6},
-    {"top_k": 1},
-    {"top_k": 20},
-    {"top_p": 0.3},
-    {"top_p": 0.95},
-    {"min_p": 0.02},
-    {"min_p": 0.4},
-    {"typical_p": 0.2},
-    {"typical_p": 0.9},
-    {"epsilon_cutoff": 3e-3},
-    {"eta_cutoff": 1e-2},
-    {"temperature": 1.4, "top_k": 40, "top_p": 0.8, "min_p": 0.05},
-    {"temperature": 0.8, "typical_p": 0.7, "eta_cutoff": 1e-2},
+    tuple(RANGES),
+    ("temperature", "top_k", "top_p"),
+    ("top_p", "typical_p", "eta_cutoff"),
+    ("min_p", "typical_p", "epsilon_cutoff"),
+    ("top_k", "typical_p"),
+    ("top_k", "epsilon_cutoff"),
+    ("top_k", "eta_cutoff"),
   ],
-  ids=lambda settings: "+".join(f"{k}={v}" for k, v in settings.items()),
+  ids="+".join,
 )
-def test_filters_keep_what_transformers_keeps(settings):
+def test_filters_keep_what_transformers_keeps_in_its_own_order(models, words):
   rng = np.random.default_rng(4)
-  # Sharp and flat distributions.
-  spread_B1 = np.linspace(0.3, 5, 64)[:, None]
-  logits_BV = (rng.normal(size=(64, 301)) * spread_B1).astype(np.float32)
-  chain = Chain.of(Sampling(**settings), 301, draws=True)
-  seen = Seen(jnp.array(logits_BV))
-  found_BV = np.asarray(
-    applied(chain.words, chain.values, jnp.ones((1, 301), bool), seen)
-  )
-  expected = torch.tensor(logits_BV)
-  for word in chain.words:
-    expected = WARPERS[word](settings[word])(None, expected)
-  expected_BV = expected.numpy()
-  np.testing.assert_array_equal(np.isinf(found_BV), np.isinf(expected_BV))
-  kept_BV = np.isfinite(found_BV)
-  assert not kept_BV.all() or "temperature" in settings
-  # A division in another order.
-  np.testing.assert_allclose(found_BV[kept_BV], expected_BV[kept_BV], rtol=3e-7)
+  B, V, n_prompt = 4, 61, 5
+  for _ in range(40):
+    settings = {word: float(rng.uniform(*RANGES[word])) for word in words}
+    if "top_k" in settings:
+      settings["top_k"] = int(settings["top_k"])
+    bias = {int(rng.integers(V)): float(3 * rng.normal())}
+    asked = GenerationConfig(
+      do_sample=True,
+      **{"temperature": 1.0, "top_k": 0, "top_p": 1.0, **settings},
+    )
+    asked.sequence_bias = [[[token], value] for token, value in bias.items()]
+    asked._eos_token_tensor = None
+    # Its order, and not ours, is what it applies.
+    processors = models[2]._get_logits_processor(
+      generation_config=asked,
+      input_ids_seq_length=n_prompt,
+      encoder_input_ids=None,
+      prefix_allowed_tokens_fn=None,
+      logits_processor=[],
+      device="cpu",
+      model_kwargs={},
+      negative_prompt_ids=None,
+      negative_prompt_attention_mask=None,
+    )
+    spread = rng.uniform(0.5, 4)  # sharp and flat distributions
+    logits_BV = (rng.normal(size=(B, V)) * spread).astype(np.float32)
+    ids_BT = rng.integers(0, V, (B, 9))
+    expected_BV = processors(
+      torch.tensor(ids_BT), torch.tensor(logits_BV.copy())
+    ).numpy()
+
+    prompt_BV = np.zeros((B, V), bool)
+    counts_BV = np.zeros((B, V), np.int32)
+    for b, ids in enumerate(ids_BT):
+      prompt_BV[b, ids[:n_prompt]] = True
+      np.add.at(counts_BV[b], ids[n_prompt:], 1)
+    chain = Chain.of(Sampling(**settings, logit_bias=bias), V, draws=True)
+    seen = Seen(
+      jnp.array(logits_BV),
+      prompt_BV=jnp.array(prompt_BV),
+      counts_BV=jnp.array(counts_BV),
+    )
+    found_BV = np.asarray(
+      applied(chain.words, chain.values, jnp.ones((1, V), bool), seen)
+    )
+    shown = f"{settings} {bias}"
+    kept_BV = np.isfinite(expected_BV)
+    np.testing.assert_array_equal(np.isfinite(found_BV), kept_BV, shown)
+    # Up to three roundings, of a product, a division and a sum.
+    np.testing.assert_allclose(
+      found_BV[kept_BV], expected_BV[kept_BV], 1e-6, 1e-6, err_msg=shown
+    )
+
+
+def test_stop_texts_end_where_transformers_ends(tmp_path):
+  words = [
+    "naïve café",
+    "今天天气很好。",
+    "日本 é 🙂",
+    "the end of it",
+    "🙂🙃 a\n\nb",
+  ]
+  rng = random.Random(1)
+  texts = [" ".join(rng.choices(words, k=20)) for _ in range(40)]
+  kind, options = TOKENIZERS["byte_bpe"], TOKENIZERS.options("byte_bpe")
+  tokenizer = kind.train(texts, 300, options())
+  tokenizer.save(tmp_path)
+  file = str(tmp_path / "tokenizer.json")
+  theirs = PreTrainedTokenizerFast(tokenizer_file=file)
+  n_ended = 0
+  for text in (t[:80] for t in texts):
+    # Encoded in pieces, so that a token's borders are anywhere.
+    starts = range(0, 80, rng.randint(3, 9))
+    pieces = [text[i : i + starts.step] for i in starts]
+    ids = [i for piece in pieces for i in tokenizer.encode(piece)]
+    at = rng.randrange(70)
+    stop = text[at : at + rng.randint(1, 5)]
+    growing = Growing(tokenizer, (stop,), 10**9, "length")
+    criterion = StopStringCriteria(theirs, [stop])
+    for n, token in enumerate(ids, 1):
+      growing.push(token, 0.0)
+      ends = bool(criterion(torch.tensor([ids[:n]]), None)[0])
+      assert ends == (growing.finish == "stop"), (stop, text, n)
+      if ends:
+        n_ended += 1
+        break
+  assert n_ended == len(texts)

@@ -20,6 +20,8 @@ from ablax.train.loop import train
 from ablax.train.weights_and_biases import WandB, find_wandb
 from ablax.train.workdir import claim
 
+PROVES = ("feature:wandb",)
+
 
 def test_every_sink_has_the_same_shape(tmp_path):
   file = JsonLines(tmp_path / "a.jsonl", 0)

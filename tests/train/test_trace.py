@@ -13,6 +13,8 @@ from ablax.train.loop import train
 from ablax.train.story import story
 from ablax.train.trace import Profile, parse
 
+PROVES = ("feature:profile",)
+
 
 def test_a_trace_holds_the_updates_asked_for_by_name(small, tmp_path, capsys):
   workdir = tmp_path / "run"
