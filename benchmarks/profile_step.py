@@ -5,8 +5,8 @@
 
 Traces the step of benchmarks/train_step.py and gives each moment to the
 operations that run in it, in equal parts; an operation belongs to the part of
-the model that its name in the program says. Products inside a loop may work on
-all cores though one of them is named, so cores are not counted.
+the model that its name in the program says. A moment counts once, however many
+cores are at work: a trace does not name what each of them does.
 """
 
 import argparse
@@ -21,6 +21,7 @@ import tempfile
 from collections.abc import Iterator
 
 import jax
+import psutil
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "peers"))
 import ablax_step
@@ -127,7 +128,7 @@ def main():
       "benchmark": f"profile_step {given.shape}",
       "ms": {part: round(ms, 1) for part, ms in spent.most_common()},
       "jax": jax.__version__,
-      "machine": f"{platform.machine()}, {platform.processor()}".rstrip(", "),
+      "machine": f"{platform.machine()}, {psutil.cpu_count()} cores",
       "date": datetime.date.today().isoformat(),
     }
     with open(given.json, "a", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""20 thousand quotations, jokes and verses in English (Debian's fortunes)."""
+"""14 thousand quotations, jokes and verses in English (Debian's fortunes)."""
 
 import pathlib
 import re
