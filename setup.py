@@ -6,7 +6,16 @@ import re
 from setuptools import find_namespace_packages, setup
 
 HERE = pathlib.Path(__file__).parent
-FOLDERS = ("configs", "data", "infer", "kernels", "models", "parallel", "train")
+FOLDERS = (
+  "ablate",
+  "configs",
+  "data",
+  "infer",
+  "kernels",
+  "models",
+  "parallel",
+  "train",
+)
 
 INSTALL = [
   "jax>=0.10.2",
@@ -27,11 +36,14 @@ INSTALL = [
   "rich>=13.7",
   "jinja2>=3.1.6",
   "tensorboardX>=2.6.2",
+  "scipy>=1.13",
+  "fsspec>=2024.6",
 ]
 # Of the cleaning steps `classifier` and `language`.
 CLEAN = ["scikit-learn>=1.6", "py3langid>=0.4"]
 # Output by regular expression, JSON schema or grammar.
 CONSTRAIN = ["llguidance>=1.9"]
+EVAL = ["lm-eval>=0.4.13"]
 TEST = [
   *CONSTRAIN,
   "jsonschema>=4.23",
@@ -40,6 +52,9 @@ TEST = [
   "beartype>=0.20",
   "psutil>=6",
   *CLEAN,
+  "jupytext>=1.19",
+  "nbclient>=0.11",
+  "ipykernel>=7",
   "datasketch>=2",
   "datasets>=5",
   "wandb>=0.31",
@@ -50,12 +65,16 @@ EXTRAS = {
   "hf": ["datasets>=5"],
   "beam": ["apache-beam>=2.77"],
   "constrain": CONSTRAIN,
+  # Tasks of lm-evaluation-harness on our models.
+  "eval": EVAL,
   # Independent references. torch 2.13.0 has a CPU build.
   "parity": [
     "torch==2.13.0",
     "transformers>=5",
     "pytorch-optimizer>=4.1",
     "schedulefree>=1.4",
+    *EVAL,
+    "accelerate>=1.15",  # which lm-eval's own model imports
   ],
   "lint": ["ruff==0.17.6", "pyright[nodejs]==1.1.414", "pre-commit>=4"],
   "wandb": ["wandb>=0.31"],

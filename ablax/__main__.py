@@ -12,6 +12,10 @@ from .errors import UserError, is_disk_full, nearest
 
 COMMANDS = {
   "train": ("ablax.train.__main__", "train a model from one config file"),
+  "ablate": ("ablax.ablate.__main__", "compare arms over seeds: a sweep"),
+  "report": ("ablax.report", "the tables and figures of a sweep"),
+  "diff": ("ablax.diff", "what two runs differ in"),
+  "eval": ("ablax.eval", "evaluate a trained model"),
   "info": ("ablax.info", "tell a run's story, or compare several"),
   "sample": ("ablax.sample", "generate text from a trained model"),
   "prove": ("ablax.prove", "prove a property on your own config"),

@@ -56,9 +56,11 @@ def registries() -> tuple[Registry, ...]:
   from .data.builders import CORPORA
   from .data.cleaning import CLEANERS
   from .data.sources import SOURCES
+  from .data.tasks import TASKS
   from .data.tokenizers import TOKENIZERS
   from .infer.constraints import CONSTRAINTS
   from .infer.decoding import DECODERS
+  from .infer.evals import EVALS
   from .infer.filters import FILTERS
   from .models.ffn import FFNS
   from .models.matmuls import MATMULS
@@ -73,6 +75,7 @@ def registries() -> tuple[Registry, ...]:
     SOURCES,
     CLEANERS,
     CORPORA,
+    TASKS,
     TOKENIZERS,
     MIXERS,
     POSITIONS,
@@ -85,6 +88,7 @@ def registries() -> tuple[Registry, ...]:
     CONSTRAINTS,
     DECODERS,
     AVERAGES,
+    EVALS,
   )
 
 
@@ -109,10 +113,10 @@ def proofs() -> dict[str, list[str]]:
 
 
 def rows() -> list[Row]:
-  """One row for each entry of each registry, then one for each feature."""
+  """One row for each of ablax's own entries, then one for each feature."""
   found, proven = [], proofs()
   for registry in registries():
-    for name in registry:
+    for name in registry.own:
       file = pathlib.Path(str(registry.module(name).__file__)).resolve()
       technique, paper = registry.citation(name)
       word = registry.word(name)

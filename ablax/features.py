@@ -23,6 +23,30 @@ class Feature(NamedTuple):
 
 
 FEATURES = {
+  "ablate": Feature(
+    "ablax ablate",
+    "Ablations: arms times seeds, fair budgets, paired tests, Holm",
+    "Holm 1979, Scand. J. Statist. 6:65-70",
+    "ablate/run.py",
+  ),
+  "report": Feature(
+    "ablax report",
+    "Report of an ablation: Markdown, LaTeX, HTML and figures from its record",
+    "",
+    "ablate/report.py",
+  ),
+  "diff": Feature(
+    "ablax diff",
+    "What two runs differ in, config and result",
+    "",
+    "ablax/diff.py",
+  ),
+  "mup": Feature(
+    "model.mup_base=64",
+    "muP: the learning rate of a narrow proxy",
+    "Yang et al. 2022, arXiv:2203.03466",
+    "models/mup.py",
+  ),
   "mixture": Feature(
     "data.temperature=2.0",
     "Mixtures of sources, balanced by temperature",

@@ -135,10 +135,14 @@ def _rows(s: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _heldout(s: Mapping[str, Any]) -> list[str]:
   last, best = s["heldout"][-1], s.get("best")
   said = []
+  if last.get("accuracy") is not None:  # of a task, whose best is by the loss
+    said.append(f"accuracy {last['accuracy']:.4f} at {last['step']}")
+    if best and best["step"] != last["step"]:
+      said.append(f"at the best loss {best['accuracy']:.4f} at {best['step']}")
   if last.get("bits_per_byte") is not None:
     said.append(f"{last['bits_per_byte']:.4f} bits per byte at {last['step']}")
-  if best and best["step"] != last["step"]:
-    said.append(f"best {best['bits_per_byte']:.4f} at {best['step']}")
+    if best and best["step"] != last["step"]:
+      said.append(f"best {best['bits_per_byte']:.4f} at {best['step']}")
   return [*said, f"{len(s['heldout'])} evaluations"]
 
 
@@ -170,9 +174,11 @@ def _compare(stories: Sequence[Mapping[str, Any]], console: Any) -> None:
 
   from .train.report import count
 
+  tasks = all("accuracy" in (s["heldout"] or [{}])[-1] for s in stories)
+  score = "accuracy" if tasks else "bits_per_byte"
   table = Table(
     *("run", "status", "updates", "tokens", "loss"),
-    *("bits/byte", "best", "tokens/s", "time"),
+    *(score if tasks else "bits/byte", "best", "tokens/s", "time"),
   )
   keys = {k for s in stories for k in s.get("changes", {})}
   differ = sorted(
@@ -195,8 +201,8 @@ def _compare(stories: Sequence[Mapping[str, Any]], console: Any) -> None:
       f"{s['step']:,}" + (f" of {s['steps']:,}" if "steps" in s else ""),
       count(s["tokens"]) if "tokens" in s else "",
       text(s.get("loss"), "{:.4f}"),
-      text(last.get("bits_per_byte"), "{:.4f}"),
-      text((s.get("best") or {}).get("bits_per_byte"), "{:.4f}"),
+      text(last.get(score), "{:.4f}"),
+      text((s.get("best") or {}).get(score), "{:.4f}"),
       count(s["tokens_per_s"]) if "tokens_per_s" in s else "",
       _duration(s["seconds"]) if "seconds" in s else "",
       *(str(changes.get(key, "as base")) for key in differ),

@@ -56,6 +56,11 @@ def main(argv: list[str]) -> int:
   if given.workers < 1:
     raise UserError(f"--workers={given.workers} must be at least 1")
   config = load(path, overrides)
+  if task := config.data.task:
+    raise UserError(
+      f"data.task={task!r} makes its rows while it trains, and there is nothing"
+      " to prepare; go on with ablax train, or prepare a config of text"
+    )
 
   from .data.prepare import read_and_pack
   from .data.report import report, report_file

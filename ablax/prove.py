@@ -11,7 +11,16 @@ _EXAMPLES = """\
 examples:
   ablax prove mixer --config=configs/lm/tiny.py
   ablax prove resume --config=configs/lm/tiny.py --kills=3
+  ablax prove mup --config=configs/lm/tiny.py --figure=mup.png
 """
+
+# argument -> the proof that takes it
+_ONLY_FOR = {
+  "steps": "resume",
+  "kills": "resume",
+  "widths": "mup",
+  "figure": "mup",
+}
 
 
 def main(argv: list[str]) -> int:
@@ -41,6 +50,15 @@ def main(argv: list[str]) -> int:
   parser.add_argument(
     "--kills", type=int, help="resume: how often to kill (default 1)"
   )
+  parser.add_argument(
+    "--widths",
+    type=lambda text: tuple(map(int, text.split(","))),
+    metavar="D,D",
+    help="mup: values of d_model (default 1, 2 and 4 times the base)",
+  )
+  parser.add_argument(
+    "--figure", metavar="FILE", help="mup: draw the coordinate check there"
+  )
   path, overrides, rest = split_args(argv)
   given = parser.parse_args(rest)
   if given.proof not in PROOFS:
@@ -51,11 +69,12 @@ def main(argv: list[str]) -> int:
     raise UserError("--config=FILE is missing; try --config=configs/lm/tiny.py")
   arguments = {
     name: getattr(given, name)
-    for name in ("steps", "kills")
+    for name in _ONLY_FOR
     if getattr(given, name) is not None
   }
-  if arguments and given.proof != "resume":
-    raise UserError(f"--{next(iter(arguments))} is only for: prove resume")
+  for name in arguments:
+    if given.proof != _ONLY_FOR[name]:
+      raise UserError(f"--{name} is only for: prove {_ONLY_FOR[name]}")
   config = load(path, overrides)
   console = make_console()
   console.print(f"{given.proof}: {PROOFS[given.proof]}")

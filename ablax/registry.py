@@ -94,6 +94,11 @@ class Registry(Mapping[str, Any]):
   def __len__(self) -> int:
     return len(self._files) + len(self._registered)
 
+  @property
+  def own(self) -> tuple[str, ...]:
+    """Names of the package's own entries, without those of plugins."""
+    return tuple(self._files)
+
   def _check(self, name: str) -> None:
     if name not in self:
       raise UserError(

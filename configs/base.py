@@ -47,6 +47,11 @@ def get_config() -> ConfigDict:
   # linearly from 0 at the first layer. In [0, 1); 0: none.
   m.stochastic_depth = 0.0
   m.init_scale = 1.0  # times the initial standard deviation
+  # muP: d_model of the proxy that opt.lr was tuned on; 0: off. All else is as
+  # it was there, but for what grows with d_model: ff_dim and, says mup_grows,
+  # n_heads (head_dim is the proxy's) or head_dim (n_heads is).
+  m.mup_base = 0
+  m.mup_grows = ""
   m.logits_soft_cap = 0.0  # cap * tanh(logits / cap); 0: none
   m.param_dtype = "float32"
   # float32 | bfloat16 | float16 (with opt.loss_scale) | auto: bfloat16 where
@@ -85,6 +90,10 @@ def get_config() -> ConfigDict:
   o.opts = ConfigDict()
 
   d = c.data = ConfigDict()
+  # A synthetic task in place of text, as in "mqar": data/tasks/ has them, with
+  # their options. Then the keys of text keep their defaults, checkpoint.best is
+  # "loss", and there are no prompts but those that are set.
+  d.task = ""
   # (source, weight, most epochs); 0 epochs: any number. A source is NAME or
   # NAME:WHAT, as in text:notes/ and tfds:three_kingdoms. A fourth element
   # holds options of this one alone, over those of data.opts.NAME, as in

@@ -9,6 +9,7 @@ from typing import Any
 from ..errors import UserError, nearest
 from ..registry import Opts
 from .sources import SOURCES
+from .tasks import TASKS, Task
 
 BALANCES = ("shares", "epochs")
 
@@ -55,6 +56,7 @@ class DataConfig:
   seed: int
   prefetch: int
   opts: Opts
+  task: str = ""
 
   def __post_init__(self):
     for key in ("seq_len", "batch_size", "vocab_size", "heldout_bytes"):
@@ -91,6 +93,45 @@ class DataConfig:
     if not any(weight for _, weight, *_ in self.mixture):
       raise UserError("data.mixture gives no source a weight above 0")
     self.parts  # noqa: B018  what it refuses is refused here
+    if self.task:
+      self._check_task()
+
+  @property
+  def task_options(self) -> Any:
+    """The options of `task`, those of every task among them."""
+    return self.opts.get(self.task, TASKS.options(self.task)())
+
+  def make_task(self, seq_len: int = 0) -> Task:
+    """Returns the task at a length, by default at `seq_len`."""
+    return TASKS[self.task](self.task_options, seq_len or self.seq_len)
+
+  def check_context(self, max_len: int) -> None:
+    """Raises UserError where rows are longer than the model's context."""
+    lengths = {"data.seq_len": self.seq_len}
+    if self.task:
+      key = f"data.opts.{self.task}.eval_lengths"
+      lengths[key] = max(self.task_options.lengths, default=0)
+    for key, length in lengths.items():
+      if max_len < length:
+        raise UserError(
+          f"{key}={length} is longer than the context model.max_len={max_len};"
+          " raise model.max_len"
+        )
+
+  def _check_task(self) -> None:
+    """Refuses lengths at which the task can't be."""
+    n_symbols = self.make_task().vocab_size
+    for length in self.task_options.lengths:
+      key = f"data.opts.{self.task}.eval_lengths={length}"
+      try:
+        task = self.make_task(length)
+      except UserError as error:
+        raise UserError(f"{key}: {error}") from None
+      if task.vocab_size > n_symbols:
+        raise UserError(
+          f"{key} has {task.vocab_size} symbols, more than the {n_symbols} at"
+          f" data.seq_len={self.seq_len}; evaluate at shorter lengths"
+        )
 
   @functools.cached_property
   def parts(self) -> tuple[Part, ...]:
@@ -107,6 +148,28 @@ class DataConfig:
         name = _name(name, *own)
         parts.append(Part(name, word, options, weight, epochs))
     return tuple(parts)
+
+
+# Keys that say nothing where the rows are a task's.
+_OF_TEXT = (
+  *("mixture", "balance", "temperature", "clean", "tokenizer", "vocab_size"),
+  *("tokenizer_bytes", "max_bytes", "heldout_bytes"),
+)
+
+
+def refuse_text(given: Mapping[str, Any], default: Mapping[str, Any]) -> None:
+  """Raises UserError where a config has a task and sets a key of text.
+
+  Args:
+    given, default: the data namespace as it is and as in configs/base.py.
+  """
+  for key in _OF_TEXT:
+    if given[key] != default[key]:
+      raise UserError(
+        f"data.{key}={given[key]!r} is of text, and data.task="
+        f"{given['task']!r} makes its own rows; leave it as it is in"
+        " configs/base.py, or set data.task=''"
+      )
 
 
 def _name(name: str, own: Mapping[str, Any] | None = None) -> str:

@@ -8,7 +8,7 @@ s-th n-th of each batch, so that any number of hosts trains on the same batches.
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypedDict
 
 import grain
@@ -19,23 +19,21 @@ from ..errors import UserError
 from . import packing
 from .config import DataConfig
 from .prepare import Packed, Prepared
+from .tasks import Row, stream
 
 # Threads that read ahead. They share Python's lock: from the page cache 1, 2
 # and 4 of them gave 4.1, 3.1 and 2.0 million tokens/s on 2 cores; the second
 # hides the latency of a slow disk.
 _READERS = 2
-# Rows of a source in a stream without end: of several sources Grain adds up
-# the lengths, which must fit 64 bits.
-_ENDLESS = 1 << 48
 
 
 class Batch(TypedDict):
   """One shard's part of a batch.
 
-  weights: 1 on real slots, 0 on padding.
+  weights: 1 on real slots, 0 on padding; of a task, 1 where it asks.
   example_ids: place in the global batch, from 0; dropout draws from it.
-  row: place in the packed file, counted on from that of the source before; -1
-    for a row that only fills the last batch.
+  row: place in the packed file, counted on from that of the source before, or
+    a task's number; -1 for a row that only fills the last batch.
   """
 
   tokens: Int32[np.ndarray, "B T"]
@@ -92,24 +90,31 @@ def train_batches(
   Raises:
     UserError: data.batch_size is not a multiple of n_shards.
   """
+  if config.task:
+    rows = _task_rows(config, config.seq_len, config.seed)
+    numbered = stream.Numbered(rows, config.task_options.train_rows)
+    return Batches(
+      _batched(_source(numbered), config.batch_size, shard, n_shards, _of_task),
+      config.prefetch,
+    )
   first_rows = itertools.accumulate(
     (part.n_train_rows for part in prepared.parts), initial=0
   )
   streams = [
     _source(_Rows(part, "train", first_row))
     .shuffle(_shuffle_seed(config.seed, i))
-    .repeat(_ENDLESS // part.n_train_rows)
+    .repeat(stream.ENDLESS // part.n_train_rows)
     for i, (part, first_row) in enumerate(
       zip(prepared.parts, first_rows, strict=False)
     )
   ]
-  stream = streams[0]
+  mixed = streams[0]
   if len(streams) > 1:
-    stream = grain.MapDataset.mix(
+    mixed = grain.MapDataset.mix(
       streams, [part.share for part in prepared.parts]
     )
   return Batches(
-    _batched(stream, config.batch_size, shard, n_shards), config.prefetch
+    _batched(mixed, config.batch_size, shard, n_shards), config.prefetch
   )
 
 
@@ -143,7 +148,34 @@ def heldout_batches(
   return _iterate(batches, config.prefetch)
 
 
-def _source(rows: "_Rows") -> grain.MapDataset:
+def heldout_task_batches(
+  config: DataConfig,
+  seq_len: int = 0,
+  *,
+  shard: int = 0,
+  n_shards: int = 1,
+) -> Iterator[Batch]:
+  """As `heldout_batches`, of a task.
+
+  Args:
+    seq_len: T; 0: that of training.
+  """
+  rows = _task_rows(config, seq_len or config.seq_len, None)
+  source = _source(
+    stream.Numbered(rows, config.task_options.heldout_rows, config.batch_size)
+  )
+  batches = _batched(source, config.batch_size, shard, n_shards, _of_task)
+  return _iterate(batches, config.prefetch)
+
+
+def _task_rows(
+  config: DataConfig, seq_len: int, seed: int | None
+) -> stream.Rows:
+  facts = config.task_options.facts
+  return stream.Rows(config.task, facts, config.make_task(seq_len), seed)
+
+
+def _source(rows: "_Rows | stream.Numbered") -> grain.MapDataset:
   # Any: Grain's protocol asks for a repr that only its own sources have.
   source: Any = rows
   return grain.MapDataset.source(source)
@@ -199,8 +231,18 @@ class _Shard(grain.MapDataset):
 
 
 def _batched(
-  stream: grain.MapDataset, batch_size: int, shard: int, n_shards: int
+  rows: grain.MapDataset,
+  batch_size: int,
+  shard: int,
+  n_shards: int,
+  arrays: Callable[[Sequence[Any]], tuple[np.ndarray, ...]] | None = None,
 ) -> grain.MapDataset:
+  """Batches of a shard.
+
+  Args:
+    arrays: from what rows are read as to tokens, targets, segment_ids and
+      weights, each [B, T]; default: from the records of a packed file.
+  """
   if batch_size % n_shards:
     raise UserError(
       f"data.batch_size={batch_size} is not a multiple of the {n_shards} data"
@@ -209,24 +251,34 @@ def _batched(
   assert 0 <= shard < n_shards, (shard, n_shards)
   part = batch_size // n_shards
   places = np.arange(shard * part, (shard + 1) * part, dtype=np.int32)
+  arrays = arrays or _of_records
 
-  def decode(rows: Sequence[tuple[int, bytes]]) -> Batch:
-    records = np.frombuffer(b"".join(record for _, record in rows), "<i4")
-    records = records.reshape(part, 3, -1).astype(np.int32)
-    segment_ids = records[:, 2]
+  def decode(rows: Sequence[tuple[int, Any]]) -> Batch:
+    tokens, targets, segment_ids, weights = arrays([row for _, row in rows])
     return Batch(
-      tokens=records[:, 0],
-      targets=records[:, 1],
+      tokens=tokens,
+      targets=targets,
       segment_ids=segment_ids,
       positions=packing.positions(segment_ids),
-      weights=packing.weights(segment_ids),
+      weights=weights,
       example_ids=places,
       row=np.array([row for row, _ in rows], np.int64),
     )
 
-  return _Shard(stream, batch_size, shard, n_shards).batch(
-    part, batch_fn=decode
+  return _Shard(rows, batch_size, shard, n_shards).batch(part, batch_fn=decode)
+
+
+def _of_records(records: Sequence[bytes]) -> tuple[np.ndarray, ...]:
+  flat = np.frombuffer(b"".join(records), "<i4")
+  tokens, targets, segment_ids = np.moveaxis(
+    flat.reshape(len(records), 3, -1).astype(np.int32), 1, 0
   )
+  return tokens, targets, segment_ids, packing.weights(segment_ids)
+
+
+def _of_task(rows: Sequence[Row]) -> tuple[np.ndarray, ...]:
+  columns = Row(*map(np.stack, zip(*rows, strict=True)))
+  return columns.tokens, columns.targets, columns.segment_ids, columns.weights
 
 
 def _iterate(batches: grain.MapDataset, prefetch: int) -> Any:

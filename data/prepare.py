@@ -22,6 +22,8 @@ from .config import DataConfig
 from .corpus import Corpus
 from .mixture import shares
 from .progress import Progress
+from .tasks import stream
+from .tasks.symbols import Symbols
 from .texts import Text, batched
 from .tokenizers import TOKENIZERS, Tokenizer
 
@@ -108,6 +110,14 @@ class Prepared:
     """Of the held-out text, likewise."""
     return 8 * self.total("xz_bytes") / self.heldout_bytes
 
+  @property
+  def references(self) -> dict[str, float]:
+    """Name of a compressor -> its bits per byte of the held-out text."""
+    return {
+      "gzip -9": self.gzip_bits_per_byte,
+      "xz -9": self.xz_bits_per_byte,
+    }
+
   def check_epochs(self, n_rows: int) -> None:
     """Refuses a training of `n_rows` rows in which a source runs dry.
 
@@ -125,6 +135,18 @@ class Prepared:
         )
 
 
+def prepare_task(config: DataConfig) -> Prepared:
+  """Returns what a task has of it: symbols, and no parts.
+
+  Its rows are made when they are read.
+  """
+  task, options = config.make_task(), config.task_options
+  fingerprint = stream.fingerprint(
+    config.task, options.facts, task, options.heldout_rows, options.train_rows
+  )
+  return Prepared((), Symbols(task.vocab_size), fingerprint, config.seq_len)
+
+
 def prepare(
   config: DataConfig, *, progress: bool = True, workers: int = 1
 ) -> Prepared:
@@ -139,6 +161,8 @@ def prepare(
     UserError: a source, the tokenizer or the split cannot be had as the
       config says, or there are fewer rows than one batch.
   """
+  if config.task:
+    return prepare_task(config)
   _, prepared = read_and_pack(config, progress=progress, workers=workers)
   return prepared
 
@@ -233,6 +257,8 @@ def tokenizer_folder(config: DataConfig, corpus: Corpus) -> pathlib.Path:
 
 def fixed_tokenizer(config: DataConfig) -> Tokenizer | None:
   """Returns the config's tokenizer where it needs no text, else None."""
+  if config.task:
+    return Symbols(config.make_task().vocab_size)
   kind = TOKENIZERS[config.tokenizer]
   if kind.trainable:
     return None

@@ -14,6 +14,9 @@ from .mixers import MIXERS, State
 from .norms import NORMS
 from .watch import watch
 
+# Those of `watch.py` among them.
+COLLECTIONS = ("params", "adapt", "intermediates", "activations", "state")
+
 _policies = jax.checkpoint_policies
 
 # What the backward pass keeps of a block instead of computing it again.
@@ -115,7 +118,7 @@ def stack(config: ModelConfig, repeats: int):
   return nn.scan(
     LayerGroup,
     # Collections that later work needs: an undeclared one raises under scan.
-    variable_axes={"params": 0, "adapt": 0, "intermediates": 0, "state": 0},
+    variable_axes=dict.fromkeys(COLLECTIONS, 0),
     split_rngs={"params": True},
     in_axes=axes,
     out_axes=0,

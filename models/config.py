@@ -10,6 +10,11 @@ from ..registry import Opts
 PARAM_DTYPES = ("float32", "bfloat16")
 COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
 RESIDUALS = ("pre", "post", "sandwich", "parallel")
+MUP_GROWS = ("n_heads", "head_dim")
+
+
+def default_ff_dim(d_model: int) -> int:
+  return -(-d_model * 8 // 3 // 16) * 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +47,8 @@ class ModelConfig:
   dropout: float
   stochastic_depth: float
   init_scale: float
+  mup_base: int
+  mup_grows: str
   logits_soft_cap: float
   param_dtype: str
   compute_dtype: str
@@ -77,8 +84,7 @@ class ModelConfig:
         )
       object.__setattr__(self, "head_dim", self.d_model // self.n_heads)
     if not self.ff_dim:
-      ff_dim = -(-self.d_model * 8 // 3 // 16) * 16
-      object.__setattr__(self, "ff_dim", ff_dim)
+      object.__setattr__(self, "ff_dim", default_ff_dim(self.d_model))
     if not self.pattern:
       raise UserError("model.pattern=() names no mixer; name at least one")
     if not 0 <= self.dropout < 1:
@@ -102,6 +108,26 @@ class ModelConfig:
     self._one_of("remat", tuple(REMAT))
     self._one_of("norm", tuple(NORMS))
     check_word("model.implementation", self.implementation)
+    if self.mup_grows:
+      self._one_of("mup_grows", MUP_GROWS)
+    if self.mup_base:
+      self._check_mup()
+
+  def _check_mup(self) -> None:
+    if self.mup_base < 0:
+      raise UserError(
+        f"model.mup_base={self.mup_base} must be the proxy's d_model, or 0 for"
+        " no muP"
+      )
+    if not self.mup_grows:
+      raise UserError(
+        f"model.mup_base={self.mup_base} must know how the heads follow"
+        " d_model: set model.mup_grows to n_heads (head_dim is the proxy's) or"
+        " to head_dim (n_heads is)"
+      )
+    from .mup import base_config
+
+    base_config(self)
 
   def _one_of(self, key: str, words: tuple[str, ...]) -> None:
     if getattr(self, key) not in words:

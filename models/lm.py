@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt32
 
+from ..errors import UserError
 from ..kernels.cross_entropy import Sums
 from ..kernels.dispatch import dispatch
 from ..parallel.rules import constrain, shards
@@ -25,10 +26,11 @@ from .block import stack
 from .config import ModelConfig
 from .context import Context, DropoutKey, dropout
 from .gumbel import gumbel_argmax
+from .mup import base_config, parametrize, readout_scale
 from .norms import NORMS
 from .param import Params, declare, init_params, normal, specs
 from .positions import POSITIONS
-from .watch import COLLECTION
+from .watch import COLLECTION, KEPT
 
 # Logits that one device holds at a time in a loss. A CPU is a third faster
 # where they stay in its cache (8 MiB); an accelerator wants large matmuls.
@@ -45,7 +47,7 @@ class Output:
   """What a model returns: logits are left to the one who needs them.
 
   Attributes:
-    hidden_BTD: after the last norm.
+    hidden_BTD: after the last norm, and muP's scale of what is read out.
     unembed_VD: the output matrix.
     state: the decode state after these tokens, where one was given.
     config: of the model that made it.
@@ -139,10 +141,13 @@ class Decoder(nn.Module):
         jnp.arange(tokens_BT.shape[1]), tokens_BT.shape
       )
     ctx = Context(positions_BT, segment_ids_BT, dropout=dropout_key)
+    # Of the size that a mixer's output has at first: a smaller one is lost in
+    # the residual stream, and with it which token stands there.
+    init = normal(c.init_scale / c.d_model**0.5)
     table_VD = declare(
       self,
       "embedding",
-      normal(0.02 * c.init_scale),
+      init,
       (c.vocab_size, c.d_model),
       ("vocab", "embed"),
       c.param_dtype,
@@ -163,12 +168,14 @@ class Decoder(nn.Module):
       layer += len(mixers) * repeats
     if c.residual != "post":
       x_BTD = NORMS[c.norm](c, name="final_norm")(x_BTD)
+    if (scale := readout_scale(c)) != 1:
+      x_BTD *= scale
     unembed_VD = table_VD
     if not c.tie_embeddings:
       unembed_VD = declare(
         self,
         "unembedding",
-        normal(c.init_scale / c.d_model**0.5),
+        init,
         (c.vocab_size, c.d_model),
         ("vocab", "embed"),
         c.param_dtype,
@@ -180,7 +187,16 @@ class Decoder(nn.Module):
 
 def param_specs(config: ModelConfig) -> dict[str, Any]:
   """Nested dict of `ParamSpec`: shape, logical axes and initialiser."""
-  return specs(Decoder(config), jnp.zeros((1, 1), jnp.int32))
+  found = specs(Decoder(config), jnp.zeros((1, 1), jnp.int32))
+  if not config.mup_base:
+    return found
+  try:
+    base = param_specs(base_config(config))
+  except UserError as error:
+    raise UserError(
+      f"at the width model.mup_base={config.mup_base}: {error}"
+    ) from None
+  return parametrize(found, base)
 
 
 # Parameters of the first things that a token meets.
@@ -223,6 +239,16 @@ def watched(
   output, seen = run({"params": params}, *args, **kwargs)
   assert isinstance(output, Output)
   return output, dict(seen[COLLECTION])
+
+
+def activations(
+  config: ModelConfig, params: Params, *args, **kwargs
+) -> tuple[Output, dict[str, Any]]:
+  """As `apply`, and the arrays that `watch.py` keeps, stacked likewise."""
+  run = functools.partial(Decoder(config).apply, mutable=[KEPT])
+  output, seen = run({"params": params}, *args, **kwargs)
+  assert isinstance(output, Output)
+  return output, dict(seen[KEPT])
 
 
 def apply(config: ModelConfig, params: Params, *args, **kwargs) -> Output:

@@ -66,7 +66,8 @@ class ParamSpec:
 
   `roles` says of each axis of a linear map whether it is "in", "out" or
   "batch" (one map for each layer, expert...); it is empty for what is no
-  linear map: norms, biases, decays.
+  linear map: norms, biases, decays. `base_shape` is that in muP's proxy, and
+  empty without muP.
   """
 
   shape: tuple[int, ...]
@@ -74,6 +75,7 @@ class ParamSpec:
   axes: tuple[str, ...]
   init: Init
   roles: tuple[str, ...] = ()
+  base_shape: tuple[int, ...] = ()
 
   @property
   def stacked(self) -> bool:

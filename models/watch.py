@@ -1,7 +1,8 @@
 """Statistics of activations, computed only where a caller asks for them.
 
 `watch` does nothing unless Flax's collection `intermediates` is mutable, as it
-is in `lm.watched` alone: the program of a usual step does not know of it.
+is in `lm.watched` alone, or `activations`, which holds the arrays themselves,
+as it is in `lm.activations`: the program of a usual step does not know of it.
 """
 
 import flax.linen as nn
@@ -11,13 +12,15 @@ from jaxtyping import Array, Float
 from .context import Context
 
 COLLECTION = "intermediates"
+KEPT = "activations"
 STATISTICS = ("rms", "max_abs", "zeros")
 
 
 def watch(
   module: nn.Module, name: str, x_BTD: Float[Array, "B T D"], ctx: Context
 ) -> None:
-  """Keeps STATISTICS of x under the name, for one layer."""
+  """Keeps STATISTICS of x, or x itself, under the name, for one layer."""
+  keep(module, name, x_BTD)
   if module.is_mutable_collection(COLLECTION):
     module.sow(
       COLLECTION,
@@ -26,6 +29,16 @@ def watch(
       init_fn=dict,
       reduce_fn=lambda _, new: new,
     )
+
+
+def keeping(module: nn.Module) -> bool:
+  return module.is_mutable_collection(KEPT)
+
+
+def keep(module: nn.Module, name: str, x: Float[Array, "B T ..."]) -> None:
+  """Keeps x under the name, for one layer, where arrays are asked for."""
+  if keeping(module):
+    module.sow(KEPT, name, x, init_fn=lambda: x, reduce_fn=lambda _, new: new)
 
 
 def statistics(

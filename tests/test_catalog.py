@@ -11,6 +11,7 @@ from ablax.__main__ import COMMANDS
 from ablax.errors import UserError
 from ablax.features import FEATURES
 from ablax.train.config import load
+from ablax.train.schedules import SCHEDULES
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 ROWS = catalog.rows()
@@ -21,6 +22,7 @@ KINDS = {
   "source",
   "cleaning step",
   "corpus",
+  "task",
   "tokenizer",
   "mixer",
   "position",
@@ -31,6 +33,7 @@ KINDS = {
   "schedule",
   "feature",
   "average",
+  "evaluation",
 }
 
 
@@ -78,8 +81,9 @@ def test_the_word_of_a_feature_may_be_a_command(word, capsys):
 )
 def test_the_word_of_a_feature_is_a_config_key(word):
   key, value = word.split("=")
-  # The noise scale compares microbatches.
-  load("configs/lm/tiny.py", {"opt.accum_steps": "2", key: value})
+  # The noise scale compares microbatches; muP asks how heads follow.
+  needed = {"opt.accum_steps": "2", "model.mup_grows": "n_heads"}
+  load("configs/lm/tiny.py", needed | {key: value})
 
 
 def test_nothing_is_proven_that_is_not_registered():
@@ -92,8 +96,14 @@ def test_json_is_for_machines_and_lists_all_kinds(capsys):
   assert {row["kind"] for row in rows} == KINDS
   fields = ["kind", "name", "word", "technique", "paper", "file", "evidence"]
   assert all(list(row) == fields for row in rows)
-  n_entries = sum(map(len, catalog.registries()))
+  n_entries = sum(len(r.own) for r in catalog.registries())
   assert len(rows) == n_entries + len(FEATURES)
+
+
+def test_a_plugin_is_not_in_the_table(monkeypatch):
+  monkeypatch.setitem(SCHEDULES._registered, "mine", lambda *a: 1.0)
+  assert "mine" in SCHEDULES
+  assert catalog.rows() == ROWS
 
 
 def test_the_plain_table_shows_the_evidence(capsys, monkeypatch):

@@ -100,9 +100,10 @@ def upward(source: str, file: pathlib.Path) -> list[str]:
       continue
     if name and is_module(f"{module}.{name}"):
       module = f"{module}.{name}"  # from ..models import lm
-    if module == "ablax.__main__":
-      # The one thing below a command that every command wears.
-      ok = name == "guarded" and file.parent.name in ("ablax", *COMMAND_FOLDERS)
+    if module in ("ablax.__main__", "ablax.flags"):
+      # What every command wears.
+      ok = module == "ablax.flags" or name == "guarded"
+      ok = ok and file.parent.name in ("ablax", *COMMAND_FOLDERS)
       ok = ok and (here == "commands" or file.stem == "__main__")
     else:
       there = layer_of(module)

@@ -16,8 +16,9 @@ from jax.extend import core
 from ..errors import UserError
 from ..models import lm
 from ..models.state import state_bytes
+from .config import Config
 from .objectives import Batch
-from .setup import Setup
+from .setup import Setup, provisional_setup
 from .step import make_objective
 
 
@@ -46,6 +47,24 @@ class Accounts:
   executed_flops: float
   activation_bytes: int
   decode_state_bytes: int | None
+
+  @property
+  def memory_bytes(self) -> int:
+    """Parameters, gradients in fp32, optimizer state and activations.
+
+    Of one run, and roughly: a compiler keeps some things more, some less.
+    """
+    kept = self.param_bytes + self.opt_bytes + self.activation_bytes
+    return kept + 4 * self.params
+
+
+def memory_of(config: Config, seeds: int = 1) -> int:
+  """Rough bytes that `seeds` runs of the config take in one program.
+
+  Reads no data: where the tokenizer is not trained yet, its size is taken from
+  the config.
+  """
+  return seeds * accounts(provisional_setup(config)).memory_bytes
 
 
 def count_flops(jaxpr: core.Jaxpr) -> int:
@@ -114,21 +133,15 @@ def accounts(setup: Setup) -> Accounts:
   """Counts, without making an array."""
   config = setup.config
   abstract = setup.abstract()
-  rows = config.data.batch_size // config.opt.accum_steps
-  batch = abstract_batch(rows, config.data.seq_len)
-  tokens = rows * config.data.seq_len
+  batch = _microbatch(config)
   objective = make_objective(config)
-  # What a model costs is what the references compute, with whole attention;
-  # what is executed may be less, or be computed twice.
-  plain = dataclasses.replace(config.model, implementation="reference")
   key = jax.eval_shape(lambda: jax.random.key(0))
 
-  def forward(params, batch, key=None, model=config.model):
-    apply = functools.partial(lm.apply, model)
+  def forward(params, batch, key=None):
+    apply = functools.partial(lm.apply, config.model)
     return objective(apply, params, batch, key).sum
 
   params = abstract.params
-  run = jax.make_jaxpr(functools.partial(forward, model=plain))(params, batch)
   run_grad = jax.make_jaxpr(jax.grad(forward))(params, batch, key).jaxpr
   sizes = {
     name: math.prod(leaf.shape)
@@ -139,20 +152,47 @@ def accounts(setup: Setup) -> Accounts:
     decode = state_bytes(config.model, 1, config.model.max_len)
   except UserError:
     decode = None
-  forward_flops = count_flops(run.jaxpr) / tokens
+  once = forward_flops(setup)
   return Accounts(
-    params=sum(math.prod(a.shape) for a in jax.tree.leaves(params)),
+    params=count_params(setup),
     embedding_params=sum(sizes.values()),
     param_bytes=_tree_bytes(params),
     opt_bytes=_tree_bytes(abstract.opt_state),
-    forward_flops=forward_flops,
-    train_flops=3 * forward_flops,
-    executed_flops=count_flops(run_grad) / tokens,
+    forward_flops=once,
+    train_flops=3 * once,
+    executed_flops=count_flops(run_grad) / batch["tokens"].size,
     activation_bytes=saved_bytes(
       lambda params: forward(params, batch_zeros(batch), None), params
     ),
     decode_state_bytes=decode,
   )
+
+
+def count_params(setup: Setup) -> int:
+  """Numbers in all parameters."""
+  return sum(spec.size for spec in jax.tree.leaves(setup.specs))
+
+
+def forward_flops(setup: Setup) -> float:
+  """Per token of a row: what the references compute, with whole attention.
+
+  What is executed may be less, or be computed twice.
+  """
+  config = setup.config
+  model = dataclasses.replace(config.model, implementation="reference")
+  objective = make_objective(config)
+  batch = _microbatch(config)
+
+  def forward(params, batch):
+    return objective(functools.partial(lm.apply, model), params, batch, None)
+
+  run = jax.make_jaxpr(forward)(setup.abstract().params, batch)
+  return count_flops(run.jaxpr) / batch["tokens"].size
+
+
+def _microbatch(config: Config) -> Batch:
+  rows = config.data.batch_size // config.opt.accum_steps
+  return abstract_batch(rows, config.data.seq_len)
 
 
 def batch_zeros(batch: Batch) -> Batch:

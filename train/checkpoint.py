@@ -9,6 +9,7 @@ so `info` holds a hash of every leaf, and restoring compares them.
 
 import errno
 import itertools
+import math
 import pathlib
 import shutil
 import sys
@@ -23,7 +24,8 @@ from ..errors import UserError, is_disk_full
 from ..models.param import Params
 from ..parallel.mesh import make_mesh
 from ..parallel.rules import Layout
-from .config import CheckpointConfig, Config, from_dict
+from .config import Config, from_dict
+from .namespaces import CheckpointConfig
 from .optimizers import eval_params
 from .setup import Setup
 from .state import TrainState, fingerprints
@@ -81,13 +83,17 @@ class Checkpoints:
   ) -> None:
     """Copies the state out of the device and writes it in the background."""
     info = dict(info) | {"fingerprints": fingerprints(state)}
+    # JSON has no word for NaN, and in a comparison it would win.
+    finite = {k: v for k, v in (metrics or {}).items() if math.isfinite(v)}
+    assert self._config is not None, "opened to read"
+    rated = self._config.best in finite
     try:
       self._manager.save(
         step,
         args=ocp.args.Composite(
           state=ocp.args.StandardSave(state), info=ocp.args.JsonSave(info)
         ),
-        metrics=dict(metrics) if metrics else None,
+        metrics=finite if rated else None,
         force=True,
       )
     except Exception as error:
@@ -276,6 +282,7 @@ def load_model(
   Raises:
     UserError: no run, no such step, or a tokenizer that is not the run's.
   """
+  from ..data.tasks.symbols import Symbols
   from ..data.tokenizers import TOKENIZERS
 
   workdir = pathlib.Path(workdir).expanduser()
@@ -283,7 +290,10 @@ def load_model(
   run = read_run(workdir)
   name = config.data.tokenizer
   folder = workdir / "tokenizer"
-  tokenizer = TOKENIZERS[name].load(folder, config.data.opts[name])
+  if config.data.task:
+    tokenizer = Symbols.load(folder)
+  else:
+    tokenizer = TOKENIZERS[name].load(folder, config.data.opts[name])
   check_tokenizer(folder, tokenizer, run["tokenizer"])
   params = eval_params(config.opt, state.opt_state, state.params)
   return config, params, tokenizer

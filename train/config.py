@@ -8,7 +8,6 @@ Every mistake is a `UserError` before any array is made.
 import dataclasses
 import hashlib
 import json
-import math
 import pathlib
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -17,8 +16,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ..data.cleaning import CLEANERS
-from ..data.config import DataConfig, source_word
+from ..data.config import DataConfig, refuse_text, source_word
 from ..data.sources import SOURCES
+from ..data.tasks import TASKS
 from ..data.tokenizers import TOKENIZERS
 from ..errors import UserError, nearest
 from ..kernels.device import best_dtype
@@ -31,92 +31,11 @@ from ..parallel.mesh import MeshConfig
 from ..registry import Opts, Registry
 from .averages import AVERAGES, check_average
 from .config_files import error_in, find_file, import_file, load_plugins
+from .namespaces import CheckpointConfig, EvalConfig, LogConfig
 from .objectives import OBJECTIVES, ObjectiveConfig
 from .optimizers import OPTIMIZERS, OptConfig
 from .schedules import SCHEDULES
-from .values import check_keys, freeze, override, plain, set_option
-
-
-@dataclasses.dataclass(frozen=True)
-class EvalConfig:
-  """When to evaluate, and the samples after training."""
-
-  every: int
-  prompts: tuple[str, ...]
-  sample_tokens: int
-  temperature: float
-
-  def __post_init__(self):
-    if self.every < 0:
-      raise UserError(
-        f"eval.every={self.every} must be positive, or 0 for only at the end"
-      )
-    if self.sample_tokens < 1:
-      raise UserError(
-        f"eval.sample_tokens={self.sample_tokens} must be at least 1; for no"
-        " samples set eval.prompts=()"
-      )
-    if not 0 <= self.temperature < math.inf:
-      raise UserError(
-        f"eval.temperature={self.temperature} must be positive, or 0 for"
-        " always the likeliest token"
-      )
-
-
-HELDOUT = ("bits_per_byte", "loss")  # metrics of an evaluation
-
-
-@dataclasses.dataclass(frozen=True)
-class CheckpointConfig:
-  """When to save and what to keep."""
-
-  every: int
-  keep: int
-  best: str
-
-  def __post_init__(self):
-    if self.every < 0:
-      raise UserError(
-        f"checkpoint.every={self.every} must be positive, or 0 for only at"
-        " the end"
-      )
-    if self.keep < 1:
-      raise UserError(f"checkpoint.keep={self.keep} must be at least 1")
-    if self.best not in HELDOUT:
-      raise UserError(
-        f"checkpoint.best={self.best!r} is not a held-out metric"
-        f"{nearest(self.best, HELDOUT)}"
-      )
-
-
-WANDB = ("", "online", "offline")
-
-
-@dataclasses.dataclass(frozen=True)
-class LogConfig:
-  """What a person sees while it runs."""
-
-  every: int
-  progress: bool
-  spike: float
-  detail: int
-  noise_scale: bool
-  wandb: str
-  project: str
-
-  def __post_init__(self):
-    if self.every < 1:
-      raise UserError(f"log.every={self.every} must be at least 1")
-    if self.detail < 0:
-      raise UserError(
-        f"log.detail={self.detail} must be positive, or 0 for never"
-      )
-    if self.wandb not in WANDB:
-      raise UserError(
-        f"log.wandb={self.wandb!r} is not one of online, offline, '' (none)"
-      )
-    if not self.project:
-      raise UserError("log.project='' names no project of Weights & Biases")
+from .values import check_keys, freeze, node_of, override, plain, set_option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,11 +60,7 @@ class Config:
       raise UserError(f"steps={self.steps} must be at least 1")
     if self.seed < 0:
       raise UserError(f"seed={self.seed} must be 0 or positive")
-    if self.model.max_len < self.data.seq_len:
-      raise UserError(
-        f"data.seq_len={self.data.seq_len} is longer than the context"
-        f" model.max_len={self.model.max_len}; raise model.max_len"
-      )
+    self.data.check_context(self.model.max_len)
     if self.data.batch_size % self.opt.accum_steps:
       raise UserError(
         f"data.batch_size={self.data.batch_size} is not a multiple of"
@@ -181,6 +96,10 @@ class Config:
     """
     same = {k: v for k, v in self.as_dict().items() if k not in HOW}
     same["data"].pop("prefetch")
+    for key, off in ADDED_LATER.items():
+      node, last = node_of(same, key)
+      if node[last] == off:
+        del node[last]
     same["plugins"] = [
       pathlib.Path(path).read_text(encoding="utf-8") for path in self.plugins
     ]
@@ -191,6 +110,14 @@ class Config:
 # Namespaces that say how a run is carried out; a resumed run may change them
 # (and data.prefetch).
 HOW = ("mesh", "eval", "checkpoint", "log")
+
+# Keys that came when there were runs already, with what means off. There they
+# are not in the hash, and a `config.json` without them has them so.
+ADDED_LATER: dict[str, Any] = {
+  "model.mup_base": 0,
+  "model.mup_grows": "",
+  "data.task": "",
+}
 
 NAMESPACES: dict[str, type] = {
   "model": ModelConfig,
@@ -214,11 +141,15 @@ def _choices(c: Mapping[str, Any]) -> Iterator[tuple[str, Registry, str]]:
   yield "opt", OPTIMIZERS, c["opt"]["name"]
   yield "opt", SCHEDULES, c["opt"]["schedule"]
   yield "opt", AVERAGES, c["opt"]["average"]
-  for word in dict.fromkeys(source_word(p[0]) for p in c["data"]["mixture"]):
-    yield "data", SOURCES, word
-  for step in c["data"]["clean"]:
-    yield "data", CLEANERS, step
-  yield "data", TOKENIZERS, c["data"]["tokenizer"]
+  if task := c["data"]["task"]:
+    yield "data", TASKS, task
+  else:
+    parts = c["data"]["mixture"]
+    for word in dict.fromkeys(source_word(part[0]) for part in parts):
+      yield "data", SOURCES, word
+    for step in c["data"]["clean"]:
+      yield "data", CLEANERS, step
+    yield "data", TOKENIZERS, c["data"]["tokenizer"]
   yield "objective", OBJECTIVES, c["objective"]["name"]
 
 
@@ -277,6 +208,13 @@ def resolve(
   _spread(
     values, defaults, "data.source", "mixture", lambda word: ((word, 1.0, 0.0),)
   )
+  if values["data"]["task"]:
+    refuse_text(values["data"], defaults["data"])
+    # What base.py says there is of text.
+    of_task = {("checkpoint", "best"): "loss", ("eval", "prompts"): ()}
+    for (name, key), value in of_task.items():
+      if values[name][key] == defaults[name][key]:
+        values[name][key] = value
   if values["model"]["compute_dtype"] == "auto":
     values["model"]["compute_dtype"] = best_dtype()
 
@@ -329,6 +267,9 @@ def from_dict(
 ) -> Config:
   """Reads a resolved config back, as `config.json` holds it."""
   values = json.loads(json.dumps(resolved))
+  for key, off in ADDED_LATER.items():
+    node, last = node_of(values, key)
+    node.setdefault(last, off)
   values.setdefault("model", {})["mixer"] = ""
   values.setdefault("data", {})["source"] = ""
   return resolve(ConfigDict(values, sort_keys=False), overrides)

@@ -19,18 +19,23 @@ from ..models.watch import STATISTICS
 from ..parallel.rules import use
 from .objectives import Batch
 from .setup import Setup
-from .state import TrainState, in_float32
+from .state import STACKED, TrainState, in_float32
 from .step import batch_shardings, make_objective, make_update, microbatches
 
 # statistic -> tensor -> value; of stacked tensors one for each layer.
 Detail = Mapping[str, Mapping[str, Any]]
 
 
-def make_detail_step(setup: Setup) -> Callable[[TrainState, Batch], Detail]:
+def make_detail_step(
+  setup: Setup, *, stacked: bool = False
+) -> Callable[[TrainState, Batch], Detail]:
   """Returns the jitted look at the update that a state and batch would give.
 
   grad_norm is taken before clipping, update_ratio is |change| / |weight|, and
   the activations are those of the first microbatch.
+
+  Args:
+    stacked: of several runs, each with a batch of its own.
   """
   config, layout = setup.config, setup.layout
   update, objective = make_update(setup), make_objective(config)
@@ -79,6 +84,8 @@ def make_detail_step(setup: Setup) -> Callable[[TrainState, Batch], Detail]:
         **activations(state, batch),
       }
 
+  if stacked:
+    detail = jax.vmap(detail, (STACKED, 0))
   return jax.jit(
     detail,
     in_shardings=(setup.shardings, batch_shardings(layout)),

@@ -25,11 +25,21 @@ class Events:
 
   def __init__(self, workdir: pathlib.Path):
     self._file = workdir / "events.jsonl"
+    self._over = True
 
   def add(self, event: str, step: int, **facts: Any) -> None:
+    self._over = event in ENDS or (self._over and event != "start")
     line = {"time": now(), "event": event, "step": step, **facts}
     with self._file.open("a", encoding="utf-8") as stream:
       stream.write(json.dumps(line) + "\n")
+
+  def error(self, step: int, error: BaseException) -> None:
+    """How this part of the run fails, unless it has ended already."""
+    if self._over:
+      return
+    kind = "diverged" if isinstance(error, Diverged) else "failed"
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    self.add(kind, step, text=text[:1000])
 
   @contextlib.contextmanager
   def told(self, step: Callable[[], int], **facts: Any) -> Iterator[None]:
@@ -45,7 +55,5 @@ class Events:
     try:
       yield
     except BaseException as error:
-      kind = "diverged" if isinstance(error, Diverged) else "failed"
-      text = " ".join(f"{type(error).__name__}: {error}".split())
-      self.add(kind, step(), text=text[:1000])
+      self.error(step(), error)
       raise

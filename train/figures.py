@@ -1,8 +1,8 @@
-"""The figures of a run: loss.png, and detail.png where it was looked at."""
+"""Figures: loss.png and detail.png of a run, and muP's coordinate check."""
 
 import math
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .logs import read_lines, read_metrics
@@ -20,7 +20,7 @@ def _pyplot() -> Any:
 def plot_loss(
   workdir: pathlib.Path, title: str, references: Mapping[str, float]
 ) -> None:
-  """Draws loss.png: training loss, and held-out bits per byte.
+  """Draws loss.png: training loss, and held-out bits per byte or accuracy.
 
   Args:
     references: name -> bits per byte, as level lines.
@@ -28,17 +28,19 @@ def plot_loss(
   plt = _pyplot()
   lines = read_metrics(workdir)
   train = [(x["step"], x["loss"]) for x in lines if "loss" in x]
-  key = "heldout/bits_per_byte"
-  heldout = [(x["step"], x[key]) for x in lines if key in x]
+  name = "bits per byte"
+  heldout = _points(lines, "heldout/bits_per_byte")
+  if not heldout:  # of a task, which has no bytes
+    name, heldout = "accuracy", _points(lines, "heldout/accuracy")
   figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4))
   left.plot(*zip(*train, strict=True), color="C0", linewidth=1)
   left.set(xlabel="step", ylabel="training loss (nats per token)")
   if heldout:
     right.plot(*zip(*heldout, strict=True), "o-", color="C1", label="model")
-  for i, (name, value) in enumerate(references.items()):
+  for i, (reference, value) in enumerate(references.items()):
     style = {"color": f"C{i + 2}", "linestyle": "--", "linewidth": 1}
-    right.axhline(value, label=name, **style)
-  right.set(xlabel="step", ylabel="held-out bits per byte")
+    right.axhline(value, label=reference, **style)
+  right.set(xlabel="step", ylabel=f"held-out {name}")
   right.legend(frameon=False)
   for axes in (left, right):
     axes.spines[["top", "right"]].set_visible(False)
@@ -46,6 +48,14 @@ def plot_loss(
   figure.tight_layout()
   figure.savefig(workdir / "loss.png", dpi=150)
   plt.close(figure)
+
+
+def _points(lines: list[dict[str, Any]], key: str) -> list[tuple[int, float]]:
+  # null is what is not finite: a gap in the line.
+  nan = math.nan
+  return [
+    (x["step"], nan if x[key] is None else x[key]) for x in lines if key in x
+  ]
 
 
 def plot_detail(workdir: pathlib.Path, title: str) -> None:
@@ -117,3 +127,48 @@ def _streams(line: Mapping[str, Any]) -> dict[int, float | None]:
     _layer(k): v for k, v in line["rms"].items() if k.endswith("/stream")
   }
   return {layer: v for layer, v in found.items() if layer is not None}
+
+
+def plot_coordinates(
+  file: pathlib.Path,
+  widths: Sequence[int],
+  moves: Mapping[str, Mapping[str, Any]],
+) -> None:
+  """Draws a coordinate check: a row for each parametrization, log-log.
+
+  Args:
+    file: a PNG, or what its suffix says.
+    moves: parametrization -> what is watched -> [widths, updates].
+  """
+  plt = _pyplot()
+  names = list(next(iter(moves.values())))
+  size = (2.3 * len(names) + 0.8, 2.3 * len(moves) + 0.6)
+  figure, grid = plt.subplots(
+    len(moves),
+    len(names),
+    figsize=size,
+    sharex=True,
+    sharey="col",
+    squeeze=False,
+    layout="constrained",
+  )
+  for row, (parametrization, watched) in zip(grid, moves.items(), strict=True):
+    row[0].set_ylabel(f"{parametrization}\nmean |change|")
+    for axes, name in zip(row, names, strict=True):
+      updates = range(len(watched[name][0]))
+      for t in updates:
+        color = plt.get_cmap("viridis")(t / max(1, len(updates) - 1) * 0.9)
+        sizes = [row[t] for row in watched[name]]
+        axes.loglog(
+          widths, sizes, "o-", color=color, markersize=3, label=f"{t + 1}"
+        )
+      axes.spines[["top", "right"]].set_visible(False)
+      axes.set_xticks(widths, [str(width) for width in widths])
+      axes.minorticks_off()
+  for axes, name in zip(grid[0], names, strict=True):
+    axes.set_title(name.replace("_", " "), fontsize=10)
+  for axes in grid[-1]:
+    axes.set_xlabel("d_model")
+  grid[0][-1].legend(title="updates", frameon=False, fontsize=7)
+  figure.savefig(file, dpi=150)
+  plt.close(figure)

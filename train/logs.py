@@ -36,7 +36,7 @@ class JsonLines:
     self._stream = file.open("a", encoding="utf-8")
 
   def write(self, step: int, metrics: Mapping[str, Any]) -> None:
-    line = {"step": step, **_finite(metrics)}
+    line = {"step": step, **finite(metrics)}
     self._stream.write(json.dumps(line) + "\n")
     self.flush()
 
@@ -124,9 +124,12 @@ def numbers(
   return found
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+  """The value with None, JSON's null, for each number that is not finite."""
   if isinstance(value, Mapping):
-    return {k: _finite(v) for k, v in value.items()}
+    return {k: finite(v) for k, v in value.items()}
+  if isinstance(value, list | tuple):
+    return [finite(v) for v in value]
   return (
     None if isinstance(value, float) and not math.isfinite(value) else value
   )

@@ -2,40 +2,36 @@
 
 import contextlib
 import dataclasses
-import math
+import functools
 import pathlib
 import time
-import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 from rich.console import Console
 
-from ..data.pipeline import train_batches
 from ..data.prepare import Prepared, prepare
 from ..errors import UserError
-from ..infer.sampling import Sampling, generate
 from .accounting import accounts
 from .checkpoint import Checkpoints, check_space
 from .config import Config
-from .detail import Detail, by_layer, make_detail_step
+from .detail import Detail
+from .ending import compare, draw, sample
 from .evaluate import HostBatch, evaluate, to_device
-from .events import Events, now
-from .figures import plot_detail, plot_loss
-from .guard import LossWatch, StopSignal
-from .logs import Logs, read_metrics
-from .meter import Meter, is_ready
-from .noise import NoiseScale
+from .guard import Diverged, StopSignal
+from .lane import Lane
+from .meter import is_ready
 from .optimizers import eval_params
+from .program import Program
 from .report import Bar, make_console, plan_table
 from .setup import Setup, fit_vocab, make_setup, provisional_setup
 from .state import TrainState
-from .step import Metrics, batch_shardings, make_eval_step, make_train_step
+from .step import Metrics
 from .trace import NOTHING, Profile
 from .warm_start import warm_start
-from .weights_and_biases import WandB, find_wandb
-from .workdir import claim, default_workdir, keep_tokenizer
+from .weights_and_biases import find_wandb
+from .workdir import claim, default_workdir
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,96 +51,97 @@ def plan(config: Config, name: str, console: Console) -> Setup:
   return setup
 
 
+# An update that is on its way: its step, and of each lane the batch.
+Pending = tuple[int, Metrics, Sequence[HostBatch], Detail | None]
+
+
 class Loop:
-  """One run: owns the workdir, the state and the data's place."""
+  """Updates in turn, of one run or of several that train in one program.
+
+  It owns the state and its checkpoints in `folder`. What each run has for
+  itself is in its lane: an ordinary run is a loop of one lane, in its workdir.
+
+  Args:
+    good_checkpoint: of a lane: its last good step, once its workdir has that.
+  """
 
   def __init__(
     self,
-    setup: Setup,
-    workdir: pathlib.Path,
+    program: Program,
+    lanes: Sequence[Lane],
+    folder: pathlib.Path,
     prepared: Prepared,
     console: Console,
     profile: Profile,
+    good_checkpoint: Callable[["Loop", Lane], int | None] | None = None,
   ):
     self.console = console
     self.profile = profile
-    self.events = Events(workdir)
-    self.workdir = workdir
+    self.program = program
+    self.lanes = lanes
+    self.folder = folder
     self.prepared = prepared
-    self.setup = setup
-    self.config = config = setup.config
-    self.shardings = batch_shardings(self.setup.layout)
-    check_space(workdir, self.setup.abstract(), config.checkpoint.keep)
-    keep_tokenizer(workdir, prepared.tokenizer)
-    self.checkpoints = Checkpoints(workdir, config.checkpoint)
-    self.batches = train_batches(prepared, config.data)
+    self.setup = program.setup
+    self.config = config = self.setup.config  # but for the seeds of the lanes
+    check_space(folder, program.abstract, config.checkpoint.keep)
+    self.checkpoints = Checkpoints(folder, config.checkpoint)
     self.step = 0  # of a warning about the checkpoints
-    self.state, info = self._first_state()
+    self.state, infos = self._first_state()
     self.step = int(self.state.step)
     if warning := profile.check(self.step):
       self.warn(warning)
-    self.heldout, self._evaluated = self._heldout_here()
-    self._best = math.inf
-    self._last_saved = max(self.checkpoints.steps(), default=None)
-    self.accounts = accounts(setup)
-    self.meter = Meter(config, self.accounts, self.step, info["tokens"])
-    more = [WandB(workdir, config.log)] if config.log.wandb else []
-    for sink in more:
-      console.print(sink.where, markup=False)
-    self.logs = Logs(workdir, self.step, more)
-    self.watch = LossWatch(
-      workdir,
-      config.log.spike,
-      self._good_checkpoint,
-      config.opt.loss_scale_min,
-    )
-    self.noise = NoiseScale(info.get("noise"))
-    self.train_step = make_train_step(self.setup)
-    self.detail_step = make_detail_step(self.setup)
-    self.eval_step = make_eval_step(self.setup)
+    self.last_saved = max(self.checkpoints.steps(), default=None)
+    self.accounts = accounts(self.setup)
+    for lane, info in zip(lanes, infos, strict=True):
+      good = self.saved
+      if good_checkpoint is not None:
+        good = functools.partial(good_checkpoint, self, lane)
+      lane.begin(self.step, info, self.accounts, good)
 
   def warn(self, text: str) -> None:
-    """Says it, and keeps it with the run's events."""
-    self.events.add("warning", self.step, text=text)
+    """Says it, and keeps it with the events of each run."""
+    for lane in self.lanes:
+      lane.events.add("warning", self.step, text=text)
     self.console.print(f"warning: {text}", style="yellow", markup=False)
 
-  def _first_state(self) -> tuple[TrainState, Mapping[str, Any]]:
-    """The state to go on from, and what was saved with it, as by `save`."""
-    restored = self.checkpoints.restore_latest(self.setup.abstract(), self.warn)
+  @property
+  def running(self) -> list[Lane]:
+    return [lane for lane in self.lanes if lane.diverged is None]
+
+  def _first_state(self) -> tuple[TrainState, Sequence[Mapping[str, Any]]]:
+    """The state to go on from, and what was saved with it for each lane."""
+    restored = self.checkpoints.restore_latest(self.program.abstract, self.warn)
     if restored is not None:
       state, info = restored
-      self.batches.restore(info["data"])
-      self.console.print(f"resuming {self.workdir} at step {int(state.step)}")
-      return state, info
-    state = self.setup.init()
+      self.console.print(f"resuming {self.folder} at step {int(state.step)}")
+      return state, info.get("lanes", [info])
+    state = self.program.first(map(self._new_state, self.lanes))
     if source := self.config.init_from:
-      params = warm_start(self.setup, self.prepared.tokenizer)
-      opt_state = self.setup.init_opt_state(params)
-      state = dataclasses.replace(state, params=params, opt_state=opt_state)
       self.console.print(f"starting from the weights of {source}")
-    return state, {"tokens": 0}
+    return state, [{"tokens": 0}] * len(self.lanes)
 
-  def _heldout_here(self) -> tuple[dict[str, float], int | None]:
-    """What the log has of an evaluation of this very state."""
-    prefix = "heldout/"
-    for line in read_metrics(self.workdir):
-      if line["step"] == self.step and f"{prefix}loss" in line:
-        values = {k: v for k, v in line.items() if k.startswith(prefix)}
-        return {k.removeprefix(prefix): v for k, v in values.items()}, self.step
-    return {}, None
+  def _new_state(self, lane: Lane) -> TrainState:
+    """The very bits with which the lane's run would begin alone."""
+    setup = dataclasses.replace(self.setup, config=lane.config)
+    state = setup.init()
+    if lane.config.init_from:
+      params = warm_start(setup, self.prepared.tokenizer)
+      opt_state = setup.init_opt_state(params)
+      state = dataclasses.replace(state, params=params, opt_state=opt_state)
+    return state
 
-  def run(self, stop: StopSignal) -> Result:
-    """Trains to the end, or until `stop` has received a signal."""
+  def run(self, stop: StopSignal) -> str | None:
+    """Trains to the end, or until `stop` has received a signal: that one."""
     config = self.config
-    pending: tuple[int, Metrics, HostBatch, Detail | None] | None = None
-    with Bar(self.console, config, self.step) as bar:
+    pending: Pending | None = None
+    with Bar(self.console, config, self.step, len(self.lanes)) as bar:
       while self.step < config.steps and not stop.received:
         with self.profile.update(self.step + 1):
-          metrics, batch, detail = self._update(pending and pending[1])
+          metrics, batches, detail = self._update(pending and pending[1])
         self.profile.after(self.step, metrics)
         if pending is not None:
           self._read(*pending, bar)
-        pending = (self.step, metrics, batch, detail)
+        pending = (self.step, metrics, batches, detail)
         due = [self._due(config.eval.every), self._due(config.checkpoint.every)]
         if any(due):
           # Nothing unchecked is evaluated or saved.
@@ -153,64 +150,76 @@ class Loop:
           better = due[0] and self.evaluate()
           if due[1] or better:
             self.save()
-          self.meter.restart(self.step)
+          for lane in self.lanes:
+            lane.meter.restart(self.step)
       if pending is not None:
         self._read(*pending, bar)
     if self.step < config.steps:
       self.save()
-      return Result(self.workdir, self.step, self.heldout, stop.received)
-    if self._evaluated != self.step:
+      return stop.received
+    if any(lane.evaluated != self.step for lane in self.running):
       self.evaluate()
     self.save()
-    return Result(self.workdir, self.step, self.heldout)
+    return None
 
   def _update(
     self, before: Metrics | None
-  ) -> tuple[Metrics, HostBatch, Detail | None]:
+  ) -> tuple[Metrics, Sequence[HostBatch], Detail | None]:
     """Sends the next update to the device, on which `before` may still run."""
     start = time.perf_counter()
-    batch = next(self.batches)
-    on_device = to_device(batch, self.shardings)
-    self.meter.waited += time.perf_counter() - start
-    if before is not None:
-      # With the last update done already, the device has been waiting.
-      self.meter.stalls += is_ready(before["loss"])
+    batches: list[HostBatch] = [next(lane.batches) for lane in self.lanes]
+    on_device = to_device(self.program.join(batches), self.program.shardings)
+    waited = time.perf_counter() - start
+    # With the last update done already, the device has been waiting.
+    stalled = before is not None and is_ready(before["loss"])
+    for lane in self.lanes:
+      lane.meter.waited += waited
+      lane.meter.stalls += stalled
     detail, every = None, self.config.log.detail
     if every and (self.step + 1) % every == 0:
-      detail = self.detail_step(self.state, on_device)
-    self.state, metrics = self.train_step(self.state, on_device)
+      detail = self.program.detail_step(self.state, on_device)
+    self.state, metrics = self.program.train_step(self.state, on_device)
     self.step += 1
-    return metrics, batch, detail
+    return metrics, batches, detail
 
   def _read(
     self,
     step: int,
-    on_device: Metrics,
-    batch: HostBatch,
+    metrics: Metrics,
+    batches: Sequence[HostBatch],
     detail: Detail | None,
     bar: Bar,
   ) -> None:
-    """Waits for an update's metrics, checks them and passes them on."""
-    metrics = {name: float(value) for name, value in on_device.items()}
-    loss, norm = metrics["loss"], metrics["grad_norm"]
-    scale, skipped = metrics.get("loss_scale"), metrics.pop("overflow", 0)
-    if warning := self.watch.check(
-      step, loss, norm, batch, scale, bool(skipped)
-    ):
-      self.warn(warning)
-    if self.config.log.noise_scale:
-      self.noise.update(metrics)
+    """Waits for an update's metrics, and gives each lane its own."""
+    split = self.program.split
+    each = split(jax.device_get(metrics))
+    details: list[Detail | None] = [None] * len(each)
     if detail is not None:
-      self.logs.write_detail(step, by_layer(self.config.model, detail))
-    self.meter.tokens += int(metrics["weight"])
-    if step % self.config.log.every and step != self.config.steps:
-      return
-    metrics |= self.meter.rates(step)
-    rows = f"{zlib.crc32(batch['row'].tobytes()):08x}"
-    self.logs.write(step, {**metrics, "batch": rows, "time": now()})
-    bar.update(
-      step, self.watch.mean, metrics["tokens_per_s"], metrics["peak_fraction"]
-    )
+      details = split(jax.device_get(detail))
+    told = []
+    everything = zip(self.lanes, each, batches, details, strict=True)
+    for lane, values, batch, look in everything:
+      if lane.diverged is not None:
+        continue
+      try:
+        told.append(lane.read(step, values, batch, look))
+      except Diverged as error:
+        lane.diverged = error
+        lane.events.error(self.step, error)
+        if self.program.stacked:
+          seed = lane.config.seed
+          self.console.print(f"seed {seed}: {error}", markup=False)
+        if not self.running:
+          raise
+    logged = [line for line in told if line is not None]
+    if logged:
+
+      def total(key):
+        return sum(line[key] for line in logged)
+
+      loss = total("mean") / len(logged)
+      speed, peak = total("tokens_per_s"), total("peak_fraction")
+      bar.update(step, loss, speed, peak, len(logged))
 
   def _due(self, every: int) -> bool:
     return (
@@ -218,87 +227,90 @@ class Loop:
     )
 
   def evaluate(self) -> bool:
-    """Evaluates on the held-out text; returns whether it is the best yet."""
-    self.heldout = evaluate(
-      self.eval_step,
+    """Evaluates on the held-out text; returns whether to keep this state.
+
+    The best state of an ordinary run is kept. Runs in one program have theirs
+    at different steps, and keep the latest alone.
+    """
+    each = evaluate(
+      self.program.eval_step,
       self.state,
       self.prepared,
       self.config.data,
-      self.shardings,
+      self.program.shardings,
+      self.program.split,
     )
-    self._evaluated = self.step
-    self.logs.write(
-      self.step, {f"heldout/{k}": v for k, v in self.heldout.items()}
-    )
-    value = self.heldout[self.config.checkpoint.best]
-    better, self._best = value < self._best, min(value, self._best)
-    return better
+    better = [
+      lane.evaluation(self.step, heldout)
+      for lane, heldout in zip(self.lanes, each, strict=True)
+      if lane.diverged is None
+    ]
+    return len(self.lanes) == 1 and better[0]
 
   def save(self) -> None:
     """Saves the state with the data's place and, if known, its metrics."""
-    if self._last_saved == self.step:
+    if self.last_saved == self.step:
       return
-    info = {
-      "data": self.batches.state(),
-      "tokens": self.meter.tokens,
-      "noise": self.noise.state(),
-      "hash": self.config.hash,
-    }
-    metrics = self.heldout if self._evaluated == self.step else None
+    infos = [lane.info() for lane in self.lanes]
+    info, metrics = {"lanes": infos}, None
+    if not self.program.stacked:
+      (info,), (lane,) = infos, self.lanes
+      metrics = lane.heldout if lane.evaluated == self.step else None
     self.checkpoints.save(self.step, self.state, info, metrics)
-    self.logs.flush()
-    self._last_saved = self.step
+    for lane in self.lanes:
+      lane.logs.flush()
+    self.last_saved = self.step
 
-  def _good_checkpoint(self) -> int | None:
+  def saved(self) -> int | None:
     """The last saved step, once it is on disk."""
     self.checkpoints.wait()
-    return self._last_saved
+    return self.last_saved
 
   def close(self) -> None:
-    self.profile.close()
-    self.checkpoints.wait()
-    self.checkpoints.close()
-    self.logs.close()
-    self.batches.close()
+    # Each, whichever of those before it fails: the last one first.
+    with contextlib.ExitStack() as stack:
+      for lane in self.lanes:
+        stack.callback(lane.close)
+      stack.callback(self.checkpoints.close)
+      stack.callback(self.checkpoints.wait)
+      stack.callback(self.profile.close)
 
-  def finish(self) -> None:
-    """Draws the figure, prints the comparison and continues the prompts."""
-    references = {
-      "gzip -9": self.prepared.gzip_bits_per_byte,
-      "xz -9": self.prepared.xz_bits_per_byte,
-    }
-    plot_loss(self.workdir, self.workdir.name, references)
-    plot_detail(self.workdir, self.workdir.name)
-    out = self.console
-    out.print()
-    out.print(f"held-out bits per byte ({self.prepared.heldout_bytes:,} bytes)")
-    bits = {"this model": self.heldout["bits_per_byte"]}
-    if len(self.prepared.parts) > 1:
-      bits |= {
-        f"on {part.name}": self.heldout[f"{part.name}/bits_per_byte"]
-        for part in self.prepared.parts
-      }
-    for name, value in {**bits, **references}.items():
-      out.print(f"  {name:<12} {value:.3f}", markup=False)
-    config = self.config
-    params = eval_params(config.opt, self.state.opt_state, self.state.params)
-    sampling = Sampling(
-      temperature=config.eval.temperature, max_tokens=config.eval.sample_tokens
+
+def start_facts(loop: Loop) -> dict[str, Any]:
+  """What the event that begins a part of a run says of it."""
+  return {
+    "steps": loop.config.steps,
+    "parameters": loop.accounts.params,
+    "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+  }
+
+
+def ready(
+  config: Config, prepared: Prepared | None
+) -> tuple[Config, Prepared, dict[str, Any]]:
+  """Checks what can be without data; then the config fitted to its data.
+
+  Returns:
+    The config with the vocabulary's size, the data, and what a workdir keeps
+    of them (see `claim`).
+  """
+  if jax.process_count() > 1:
+    raise UserError(
+      f"jax runs {jax.process_count()} processes; ablax train is for one host"
+      " with any number of devices so far"
     )
-    try:
-      samples = generate(
-        config.model,
-        params,
-        self.prepared.tokenizer,
-        config.eval.prompts,
-        sampling,
-      )
-    except UserError as error:
-      out.print(f"no samples: {error}", markup=False)
-      return
-    for prompt, sample in zip(config.eval.prompts, samples, strict=True):
-      out.rule(f"{prompt!r} goes on", align="left")
-      out.print(prompt + sample.text, markup=False)
+  if config.log.wandb:
+    find_wandb(config.log.wandb)
+  provisional_setup(config)
+  prepared = prepared or prepare(config.data, progress=config.log.progress)
+  prepared.check_epochs(config.steps * config.data.batch_size)
+  fitted = fit_vocab(config, prepared.tokenizer.vocab_size)
+  facts = {
+    "data_fingerprint": prepared.fingerprint,
+    "tokenizer": prepared.tokenizer.fingerprint,
+    "vocab_size": fitted.model.vocab_size,
+  }
+  return fitted, prepared, facts
 
 
 def train(
@@ -307,6 +319,8 @@ def train(
   *,
   name: str = "run",
   profile: tuple[int, int] = NOTHING,
+  prepared: Prepared | None = None,
+  console: Console | None = None,
 ) -> Result:
   """Trains, or goes on where the workdir's run stopped.
 
@@ -314,56 +328,44 @@ def train(
     workdir: default `runs/<name>-<hash>`.
     name: of the config.
     profile: first and last update to trace into WORKDIR/profile.
+    prepared: the data of this config, where the caller has it already.
+    console: what to print to; default: stdout.
 
   Raises:
     UserError: before any array is made, where the config can't work.
     Diverged: loss or gradient is not finite.
   """
-  console = make_console()
+  console = console or make_console()
   if workdir is None:
     workdir = default_workdir(config, name)
   workdir = pathlib.Path(workdir).expanduser()
-  if jax.process_count() > 1:
-    raise UserError(
-      f"jax runs {jax.process_count()} processes; ablax train is for one host"
-      " with any number of devices so far"
-    )
+  fitted, prepared, facts = ready(config, prepared)
   traced = Profile(workdir / "profile", profile)
-  if config.log.wandb:
-    find_wandb(config.log.wandb)
-  provisional_setup(config)
-  prepared = prepare(config.data, progress=config.log.progress)
-  prepared.check_epochs(config.steps * config.data.batch_size)
-  fitted = fit_vocab(config, prepared.tokenizer.vocab_size)
-  facts = {
-    "data_fingerprint": prepared.fingerprint,
-    "tokenizer": prepared.tokenizer.fingerprint,
-    "vocab_size": fitted.model.vocab_size,
-  }
-  setup = make_setup(fitted)
+  program = Program.of_one(make_setup(fitted))
   claim(workdir, config, facts, console.print)
-  loop = Loop(setup, workdir, prepared, console, traced)
-  facts = {
-    "steps": config.steps,
-    "parameters": loop.accounts.params,
-    "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-  }
-  told = loop.events.told(lambda: loop.step, **facts)
+  lane = Lane(fitted, workdir, prepared, console)
+  loop = Loop(program, [lane], workdir, prepared, console, traced)
+  told = lane.events.told(lambda: loop.step, **start_facts(loop))
   with StopSignal() as stop, contextlib.closing(loop), told:
-    console.print(plan_table(setup, loop.accounts, name))
-    result = loop.run(stop)
-    if result.stopped:
-      loop.events.add("stopped", loop.step, text=result.stopped)
+    console.print(plan_table(loop.setup, loop.accounts, name))
+    stopped = loop.run(stop)
+    loop.saved()  # before it is said to be
+    if stopped:
+      lane.events.add("stopped", loop.step, text=stopped)
     else:
-      loop.events.add("finished", loop.step)
+      lane.events.add("finished", loop.step)
   if how_to_look := traced.how_to_look():
     console.print(how_to_look, markup=False)
-  if result.stopped:
+  if stopped:
     console.print(
-      f"{result.stopped}: saved step {result.step} in {workdir}; run the same"
+      f"{stopped}: saved step {loop.step} in {workdir}; run the same"
       " command again to go on"
     )
   else:
-    loop.finish()
+    draw(workdir, prepared, fitted.data)
+    compare({"this model": lane.heldout}, prepared, fitted.data, console)
+    opt_state, params = loop.state.opt_state, loop.state.params
+    params = eval_params(fitted.opt, opt_state, params)
+    sample(fitted, params, prepared.tokenizer, console)
     console.print(f"\nall of it is in {workdir}")
-  return result
+  return Result(workdir, loop.step, lane.heldout, stopped)

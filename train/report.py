@@ -15,6 +15,7 @@ from rich.table import Table
 
 from .accounting import Accounts
 from .config import Config
+from .notebook import Display, in_notebook
 from .setup import Setup
 
 
@@ -81,17 +82,27 @@ def plan_table(setup: Setup, accounts: Accounts, title: str) -> Table:
 
 
 class Bar:
-  """A progress bar on a terminal, a line now and then elsewhere."""
+  """A bar on a terminal or in a notebook, a line now and then elsewhere.
 
-  def __init__(self, console: Console, config: Config, start: int):
+  Args:
+    start: the updates done already.
+    seeds: that train in one program.
+  """
+
+  def __init__(
+    self, console: Console, config: Config, start: int, seeds: int = 1
+  ):
     self._total = config.steps
     self._tokens = config.data.batch_size * config.data.seq_len
     self._shown = config.log.progress
-    self._bar = None
+    self._title = "training" if seeds == 1 else f"training {seeds} seeds"
+    self._bar = self._notebook = None
     self._next_line = time.monotonic()
-    if self._shown and console.is_terminal:
+    if self._shown and in_notebook():
+      self._notebook = Display(self._title, start, self._total, "compiling")
+    elif self._shown and console.is_terminal:
       self._bar = Progress(
-        TextColumn("training"),
+        TextColumn(self._title),
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
         TextColumn("{task.fields[text]}"),
@@ -109,19 +120,39 @@ class Bar:
   def __exit__(self, *exception) -> None:
     if self._bar:
       self._bar.stop()
+    if self._notebook:
+      self._notebook.close()
 
   def update(
-    self, step: int, loss: float, tokens_per_s: float, peak_fraction: float
+    self,
+    step: int,
+    loss: float,
+    tokens_per_s: float,
+    peak_fraction: float,
+    seeds: int = 1,
   ) -> None:
+    """Shows an update.
+
+    Args:
+      loss: the mean over the seeds.
+      tokens_per_s, peak_fraction: their sum.
+      seeds: that still train.
+    """
     text = (
       f"loss {loss:.3f}  {count(tokens_per_s)} tokens/s"
       f"  {peak_fraction:.0%} of matmul peak"
     )
-    if self._bar:
+    left = (self._total - step) * self._tokens * seeds / tokens_per_s
+    if self._notebook:
+      self._notebook.update(step, f"{text}  {left:.0f} s left", loss)
+    elif self._bar:
       self._bar.update(self._task, completed=step, text=text)
     elif self._shown and time.monotonic() >= self._next_line:
-      left = (self._total - step) * self._tokens / tokens_per_s
-      print(f"step {step}/{self._total}  {text}  {left:.0f} s left", flush=True)
+      title = "" if self._title == "training" else f"{self._title}: "
+      print(
+        f"{title}step {step}/{self._total}  {text}  {left:.0f} s left",
+        flush=True,
+      )
       self._next_line = time.monotonic() + 10
 
 

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
-from ..data.prepare import fixed_tokenizer
 from ..errors import UserError
 from ..models import lm
 from ..models.param import Params, path_of
@@ -143,11 +142,14 @@ def make_setup(config: Config, devices=None) -> Setup:
   return Setup.of(config, layout)
 
 
-def provisional_setup(config: Config) -> Setup:
+def provisional_setup(config: Config, devices=None) -> Setup:
   """The setup before the tokenizer is trained: its size as the config has it.
 
   What can't work is refused here, before any data is read.
   """
+  # Here, so that a compiled step can be had without what reads text.
+  from ..data.prepare import fixed_tokenizer
+
   tokenizer = fixed_tokenizer(config.data)
   size = tokenizer.vocab_size if tokenizer else config.data.vocab_size
-  return make_setup(fit_vocab(config, size))
+  return make_setup(fit_vocab(config, size), devices)

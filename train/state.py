@@ -28,10 +28,16 @@ class TrainState:
   """
 
   step: Any  # int32 []
-  params: Params
+  params: Any  # Params, or what stands for them, as axes do
   opt_state: Any
   rng: Any  # uint32 [2]
   loss_scale: Any  # dict; Orbax puts leaves of its own for an empty one
+
+
+# Of several runs in one state, as axes for jax.vmap: stacked, but for the step,
+# which they share. A condition on it is then one for all, and stays a branch;
+# a condition that differs between runs would compute both sides.
+STACKED = TrainState(None, 0, 0, 0, 0)
 
 
 def in_float32(params: Params) -> Params:

@@ -18,7 +18,7 @@ from .noise import estimates
 from .objectives import OBJECTIVES, Batch, Drawable, Loss, Objective
 from .optimizers import eval_params
 from .setup import Setup
-from .state import TrainState, in_float32
+from .state import STACKED, TrainState, in_float32
 
 Metrics = dict[str, Array]
 
@@ -216,9 +216,13 @@ def make_update(
 
 
 def make_train_step(
-  setup: Setup,
+  setup: Setup, *, stacked: bool = False
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-  """Returns the jitted update; the state's buffers are donated."""
+  """Returns the jitted update; the state's buffers are donated.
+
+  Args:
+    stacked: of several runs, each with a batch of its own; see train/state.py.
+  """
   layout, update = setup.layout, make_update(setup)
 
   def train_step(state: TrainState, batch: Batch):
@@ -226,6 +230,8 @@ def make_train_step(
       state, metrics, _ = update(state, batch)
     return state, metrics
 
+  if stacked:
+    train_step = jax.vmap(train_step, (STACKED, 0), (STACKED, 0))
   return jax.jit(
     train_step,
     in_shardings=(setup.shardings, batch_shardings(layout)),
@@ -234,8 +240,14 @@ def make_train_step(
   )
 
 
-def make_eval_step(setup: Setup) -> Callable[[TrainState, Batch], Loss]:
-  """Returns the jitted loss without dropout, on the evaluation weights."""
+def make_eval_step(
+  setup: Setup, *, stacked: bool = False
+) -> Callable[[TrainState, Batch], Loss]:
+  """Returns the jitted loss without dropout, on the evaluation weights.
+
+  Args:
+    stacked: of several runs, on one batch.
+  """
   config, layout = setup.config, setup.layout
   objective = make_objective(config)
   apply = functools.partial(lm.apply, config.model)
@@ -245,6 +257,8 @@ def make_eval_step(setup: Setup) -> Callable[[TrainState, Batch], Loss]:
       params = eval_params(config.opt, state.opt_state, state.params)
       return objective(apply, params, batch, None)
 
+  if stacked:
+    eval_step = jax.vmap(eval_step, (STACKED, None))
   return jax.jit(
     eval_step,
     in_shardings=(setup.shardings, batch_shardings(layout)),

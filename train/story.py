@@ -82,12 +82,15 @@ def _config(record: Mapping[str, Any]) -> dict[str, Any]:
   if not record:
     return {}
   data = record["config"].get("data", {})
+  task = data.get("task")
   return {
     "hash": record.get("hash"),
     "changes": differences_from_base(record["config"]),
     "code": record.get("code"),
-    "source": ", ".join(name for name, *_ in data.get("mixture", ())) or None,
-    "tokenizer": data.get("tokenizer"),
+    "source": f"task {task}"
+    if task
+    else ", ".join(name for name, *_ in data.get("mixture", ())) or None,
+    "tokenizer": None if task else data.get("tokenizer"),
     "data_fingerprint": record.get("data_fingerprint"),
   }
 
@@ -122,8 +125,10 @@ def differences_from_base(config: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in flat(config).items()
     if key not in resolved or resolved[key] != value
   }
+  # A task makes other keys follow from it, too.
+  of_text = not config.get("data", {}).get("task")
   for key in list(found):
-    if key in resolved and given[key] == resolved[key]:
+    if of_text and key in resolved and given[key] == resolved[key]:
       continue
     other = json.loads(json.dumps(config))
     *path, last = key.split(".")
@@ -249,8 +254,13 @@ def _heldout(lines: list[dict[str, Any]]) -> dict[str, Any]:
     for x in lines
     if any(k.startswith(prefix) for k in x)
   ]
-  scored = [x for x in found if x.get("bits_per_byte") is not None]
-  best = min(scored, key=lambda x: x["bits_per_byte"], default=None)
+  # A task has no bytes.
+  scores = ("bits_per_byte", "loss")
+  best = None
+  for score in scores:
+    scored = [x for x in found if x.get(score) is not None]
+    if scored and best is None:
+      best = min(scored, key=lambda x, score=score: x[score])
   return {"heldout": found, "best": best}
 
 

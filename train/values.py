@@ -54,6 +54,14 @@ def all_keys(tree: Mapping, prefix: str = "") -> list[str]:
   return keys
 
 
+def node_of(tree: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
+  """Where the last part of a dotted key is to be found, and that part."""
+  *path, last = key.split(".")
+  for part in path:
+    tree = tree.setdefault(part, {})
+  return tree, last
+
+
 def override(values: dict, defaults: dict, key: str, value: Any) -> None:
   *path, last = key.split(".")
   node, default = values, defaults

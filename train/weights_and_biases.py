@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import UserError
-from .config import LogConfig
 from .logs import numbers
+from .namespaces import LogConfig
 from .workdir import read_run
 
 

@@ -15,7 +15,9 @@ from ...parallel.rules import constrain
 from ..config import ModelConfig
 from ..context import Context
 from ..linear import Projection
+from ..mup import query_scale
 from ..positions import POSITIONS
+from ..watch import keep, keeping
 from . import Mixer, State
 
 
@@ -45,6 +47,12 @@ class Attention(Mixer):
     position = POSITIONS[c.position](c, name="position")
     q_BTNH = position.rotate(q_BTNH, ctx.positions_BT)
     k_BTKH = position.rotate(k_BTKH, ctx.positions_BT)
+    if (scale := query_scale(c)) != 1:
+      q_BTNH *= scale
+    if keeping(self):
+      # Scores of all pairs would be [B, N, T, T]; a token's own is one of them.
+      k_BTNH = jnp.repeat(k_BTKH, N // K, axis=2)
+      keep(self, "own_score", (q_BTNH * k_BTNH).sum(-1) * H**-0.5)
 
     segments_BT = ctx.segment_ids_BT
     if state is None:

@@ -132,7 +132,7 @@ def test_penalties_count_as_the_output_grows(
   how = {"temperature": 0}
   if decoding == "beam":
     how = {"decoding": "beam", "options": beam.Options(beams=1)}
-  text = "jn"
+  text = "mh"
   (found,) = run([text], **settings, **how)
   prompt = {1, *letters().encode(text)}
   logits_TV = logits_after(text, found.tokens[:-1])
@@ -183,7 +183,7 @@ def test_a_token_that_begins_and_ends_texts_can_end_one(run, letters):
 
 
 def test_a_stop_text_is_cut_and_ends_the_completion(run):
-  settings = {"max_tokens": 20, "seed": 7}
+  settings = {"max_tokens": 20, "seed": 0}
   whole = run(["日"], **settings)[0]
   stop = whole.text[7:10]
   seen = []

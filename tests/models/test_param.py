@@ -97,7 +97,7 @@ def test_kernels_have_their_stated_deviation(model_config):
   params = init(config, jax.random.key(0))
   layer = params["groups"]["0"]
   for kernel, std in (
-    (params["embedding"], 0.02),
+    (params["embedding"], 96**-0.5),
     (layer["mixer"]["q"]["kernel"], 96**-0.5),
     (layer["mixer"]["o"]["kernel"], (96 * 2 * 2) ** -0.5),
     (layer["ffn"]["down"]["kernel"], (200 * 2 * 2) ** -0.5),

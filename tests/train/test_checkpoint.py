@@ -12,7 +12,7 @@ import pytest
 from ablax.errors import UserError
 from ablax.train import checkpoint
 from ablax.train.checkpoint import Checkpoints, Damaged, check_space
-from ablax.train.config import CheckpointConfig
+from ablax.train.namespaces import CheckpointConfig
 from ablax.train.setup import make_setup
 from ablax.train.state import fingerprints
 

@@ -517,12 +517,14 @@ WORDS = {
   "model.stochastic_depth": 0.1,
   "model.n_heads": 8,
   "model.n_kv_heads": 2,
+  "model.mup_grows": "n_heads",  # mup_base, which needs it: test_mup.py
   "opt.name": "sgd",
   "opt.schedule": "wsd",
   "opt.layer_decay": 0.5,
   "opt.average": "ema",
   "opt.lr_rules": ((".*", 2.0),),
   "opt.decay_rules": ((".*", 2.0),),
+  "data.task": "mqar",
   "data.source": "text",
   "data.mixture": (("stdlib", 1.0, 0.0), ("text", 1.0, 0.0)),
   "data.balance": "epochs",
@@ -535,7 +537,8 @@ KEYS = [
   key
   for key in leaves(base.get_config().to_dict())
   if key.split(".")[0] in ("model", "opt", "data", "objective", "seed", "steps")
-  and key not in ("model.mixer", "objective.name", "data.prefetch")
+  and key
+  not in ("model.mixer", "model.mup_base", "objective.name", "data.prefetch")
 ]
 OPTIONS = ["model.opts.rope.rope_theta", "opt.opts.adamw.b1", "seed", "steps"]
 
@@ -640,9 +643,11 @@ def forget_plugins():
   """What a test registers is gone after it."""
   from ablax.catalog import registries
 
+  before = [(r, dict(r._registered)) for r in registries()]
   yield
-  for registry in registries():
+  for registry, registered in before:
     registry._registered.clear()
+    registry._registered.update(registered)
 
 
 @pytest.fixture

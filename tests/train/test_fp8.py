@@ -34,12 +34,12 @@ def losses(config, steps=12):
 
 
 def test_training_in_fp8_follows_float32(small):
-  common = {"model__vocab_size": 64, "opt__lr": 1e-2}
+  common = {"model__vocab_size": 64, "opt__lr": 1e-3}
   plain = losses(small(**common))
   fp8 = losses(small(**common, **FP8))
   assert plain[-1] < plain[0] - 0.5
   # 3 bits: 6e-2 a rounding, in some ten products that mostly cancel. The loss
-  # falls by 1 nat meanwhile.
+  # falls by 0.6 nats meanwhile.
   np.testing.assert_allclose(fp8, plain, rtol=0, atol=0.03)
   assert not np.array_equal(fp8, plain)
   # The largest entry of a tensor is the same on any mesh.

@@ -1,8 +1,11 @@
 """The main job, end to end and small: what it leaves, and what it refuses."""
 
+import errno
 import json
+import math
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,12 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ablax.data.pipeline import Batches
 from ablax.errors import UserError
 from ablax.train import config as configs
-from ablax.train.checkpoint import load_model, load_state
+from ablax.train import loop as loops
+from ablax.train.checkpoint import Checkpoints, load_model, load_state
 from ablax.train.guard import Diverged, LossWatch
-from ablax.train.logs import Logs, read_metrics
-from ablax.train.loop import train
+from ablax.train.logs import Logs, read_lines, read_metrics
+from ablax.train.loop import Loop, train
 from ablax.train.state import fingerprints
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -94,6 +99,98 @@ def test_a_finished_run_can_be_run_again_and_says_the_same(finished):
   ]
 
 
+def test_an_evaluation_that_was_nan_is_read_back_as_nan(
+  finished, tmp_path, small, capsys
+):
+  workdir, config, _ = finished
+  copy = tmp_path / "copy"
+  shutil.copytree(workdir, copy)
+  lines = read_metrics(copy)
+  for line in lines:
+    line.update({k: None for k in line if k.startswith("heldout/")})
+  (copy / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+  again = train(config, copy, name="small")
+  assert math.isnan(again.heldout["bits_per_byte"])
+  assert "this model   nan" in capsys.readouterr().out
+
+
+@pytest.fixture
+def watched(monkeypatch):
+  """A function from held-out numbers to the list of the steps then saved."""
+
+  def watch(*heldout):
+    saved, values = [], iter(heldout)
+    names = ("loss", "bits_per_byte")
+    real = Loop.save
+    monkeypatch.setattr(
+      loops, "evaluate", lambda *_: [dict.fromkeys(names, next(values))]
+    )
+    monkeypatch.setattr(
+      Loop, "save", lambda self: (saved.append(self.step), real(self))[1]
+    )
+    return saved
+
+  return watch
+
+
+def test_after_an_evaluation_that_is_nan_the_best_is_still_known(
+  watched, small, tmp_path
+):
+  saved = watched(3.0, math.nan, 4.0, 3.5, 2.0, 5.0)
+  train(small(eval__every=1, checkpoint__every=0), tmp_path / "run")
+  assert saved == [1, 5, 6]
+
+
+def test_a_run_that_goes_on_knows_its_best_evaluation(
+  watched, small, tmp_path, monkeypatch
+):
+  config = small(steps=5, eval__every=1, checkpoint__every=0)
+  real = Loop._update
+
+  def interrupted(self, before):
+    if self.step == 2:
+      os.kill(os.getpid(), signal.SIGTERM)
+    return real(self, before)
+
+  saved = watched(2.0, 3.0, 3.0)
+  with monkeypatch.context() as patch:
+    patch.setattr(Loop, "_update", interrupted)
+    assert train(config, tmp_path / "run").stopped == "SIGTERM"
+  assert saved == [1, 3]
+  saved = watched(2.5, 4.0)
+  train(config, tmp_path / "run")
+  assert saved == [5]
+
+
+def test_a_checkpoint_whose_evaluation_is_nan_is_not_kept_as_the_best(
+  watched, small, tmp_path
+):
+  watched(3.0, math.nan, 4.0)
+  train(small(eval__every=2, checkpoint__keep=1), tmp_path / "run")
+  kept = {int(p.name) for p in (tmp_path / "run/checkpoints").glob("[0-9]*")}
+  assert kept == {2, 6}
+
+
+def test_a_run_whose_last_save_fails_is_not_said_to_have_finished(
+  small, tmp_path, monkeypatch
+):
+  closed = []
+  real = Batches.close
+
+  def full(self):
+    raise OSError(errno.ENOSPC, "No space left")
+
+  monkeypatch.setattr(Checkpoints, "wait", full)
+  monkeypatch.setattr(
+    Batches, "close", lambda self: (closed.append(self), real(self))
+  )
+  with pytest.raises(OSError, match="No space left"):
+    train(small(steps=1, opt__warmup_steps=0), tmp_path / "run")
+  events = read_lines(tmp_path / "run/events.jsonl")
+  assert [e["event"] for e in events] == ["start", "failed"]
+  assert closed, "its reading threads go on"
+
+
 def test_how_it_is_run_may_change_but_not_what(finished, small):
   workdir, _, _ = finished
   other = {
@@ -167,8 +264,6 @@ def test_a_run_on_other_data_is_refused(small, tmp_path, corpus):
 
 
 def test_another_tokenizer_does_not_fit_a_checkpoint(finished, tmp_path):
-  import shutil
-
   workdir, _, _ = finished
   copy = tmp_path / "copy"
   shutil.copytree(workdir, copy)

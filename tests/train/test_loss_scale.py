@@ -188,7 +188,7 @@ def test_training_finds_its_scale_from_above(half):
     name
     if name in ("adan", "sophia")
     else pytest.param(name, marks=pytest.mark.slow)
-    for name in OPTIMIZERS
+    for name in OPTIMIZERS.own
   ],
 )
 def test_skipped_updates_leave_no_trace_in_any_optimizer(name, small):
@@ -200,15 +200,15 @@ def test_skipped_updates_leave_no_trace_in_any_optimizer(name, small):
     opt__warmup_steps=0,
   )
   trainer = Trainer(config)
-  metrics, states = trainer.run(7, scale=MAXIMUM)
+  metrics, states = trainer.run(9, scale=MAXIMUM)
   skipped = [m["overflow"] for m in metrics].index(0)  # at first
-  assert 0 < skipped < 6
+  assert 0 < skipped < 8
   if name == "sophia":  # draws other labels at another step
     curvature = states[skipped + 1].opt_state["direction"]["curvature"]
     assert np.asarray(curvature["embedding"]).any()
     return
   # As if the scale had fitted from the start.
-  _, fitting = trainer.run(7 - skipped, scale=MAXIMUM / 2**skipped)
+  _, fitting = trainer.run(9 - skipped, scale=MAXIMUM / 2**skipped)
   for part in ("params", "opt_state"):
     one, other = (getattr(s[-1], part) for s in (states, fitting))
     assert fingerprints(one) == fingerprints(other)
@@ -249,7 +249,12 @@ def run_of(small, **changes):
 
 
 def test_a_resumed_run_has_the_same_bits_and_scale(small, tmp_path):
-  config = run_of(small, model__stochastic_depth=0.3, opt__accum_steps=2)
+  config = run_of(
+    small,
+    model__stochastic_depth=0.3,
+    opt__accum_steps=2,
+    opt__loss_scale=2.0**12,
+  )
   train(config, tmp_path / "alone")
   shutil.copytree(tmp_path / "alone", tmp_path / "killed")
   for step in (4, 6):
@@ -259,7 +264,7 @@ def test_a_resumed_run_has_the_same_bits_and_scale(small, tmp_path):
   assert "loss_scale: the same bits" in [c.claim for c in checks]
   assert all(c.holds for c in checks)
   scale = load_state(tmp_path / "killed")[1].loss_scale
-  assert float(scale["scale"]) == 2.0**19  # three times two good steps
+  assert float(scale["scale"]) == 2.0**15  # three times two good steps
 
 
 def test_a_scale_that_collapses_stops_the_run_and_names_what_is_left(

@@ -52,7 +52,7 @@ SHORT = {
 
 
 def test_every_optimizer_has_its_recipe():
-  assert set(RECIPES) == set(OPTIMIZERS)
+  assert set(RECIPES) == set(OPTIMIZERS.own)
   assert {f"optimizer:{name}" for name in RECIPES} == set(PROVES)
 
 

@@ -7,6 +7,7 @@ enough returns a `WholeStep`. Beside it may stand
 
     eval_params(options, state, params)  # where evaluation takes other weights
     SAMPLED_GRADS = True  # where its update calls `sampled_grads`
+    width_factor(options, spec)  # of the rate under muP; see width.py
 """
 
 import dataclasses
@@ -24,6 +25,7 @@ from ..averages import AVERAGES
 from ..loss_scale import check_loss_scale
 from ..ranges import broken
 from .rules import Rules, check_rules, layer_factors, match_rules
+from .width import width_factors
 
 OPTIMIZERS = Registry(
   "optimizer",
@@ -145,6 +147,16 @@ def make_optimizer(
   )
   decay = match_rules("opt.decay_rules", config.decay_rules, specs)
   decay = jax.tree.map(lambda factor: config.weight_decay * factor, decay)
+  widths = width_factors(
+    config.name,
+    _hook(config, "width_factor"),
+    config.opts[config.name],
+    specs,
+  )
+  if widths is not None:
+    factors = jax.tree.map(lambda factor, w: factor * w, factors, widths)
+    # The product of rate and decay stays the proxy's.
+    decay = jax.tree.map(lambda d, w: d / w, decay, widths)
 
   def init(params):
     return {"direction": whole.init(params), "average": average.init(params)}

@@ -5,9 +5,11 @@ import dataclasses
 import jax.numpy as jnp
 import optax
 
+from ...models.param import ParamSpec
 from ..ranges import require
 from .leafwise import layer_rms, leafwise
 from .matrices import as_matrix
+from .width import entrywise, unknown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +30,18 @@ class Options:
     require("adafactor", self, "in (0, 1]", "decay_power")
     require("adafactor", self, "positive", "eps", "min_scale")
     require("adafactor", self, "at least 0", "clip")
+
+
+def width_factor(options: Options, spec: ParamSpec) -> float:
+  if options.scale_by_param:
+    rule = unknown(
+      "adafactor",
+      "with opt.opts.adafactor.scale_by_param its step is relative to a"
+      " parameter's size, for which there is a rule only at initialisation;"
+      " set that to false",
+    )
+    return rule(options, spec)
+  return entrywise(options, spec)
 
 
 def adafactor(options: Options, specs) -> optax.GradientTransformationExtraArgs:

@@ -5,6 +5,9 @@ import dataclasses
 import optax
 
 from ..ranges import require
+from .width import entrywise
+
+width_factor = entrywise
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,6 +8,9 @@ import jax.numpy as jnp
 import optax
 
 from ..ranges import require
+from .width import entrywise
+
+width_factor = entrywise
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,6 +9,13 @@ import optax
 from ..ranges import require
 from . import WholeStep
 from .leafwise import layer_rms
+from .width import unknown
+
+width_factor = unknown(
+  "lamb",
+  "its step is relative to a parameter's size, for which there is a rule only"
+  " at initialisation",
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,8 +12,11 @@ import optax
 from jaxtyping import Array, Float
 
 from ...errors import UserError, nearest
+from ...models.mup import growth
+from ...models.param import ParamSpec
 from ..ranges import require
-from .matrices import Matrix, apart, frobenius, transpose
+from .matrices import Matrix, apart, as_matrix, frobenius, transpose
+from .width import entrywise
 
 # Of the quintic iteration: its slope at 0 is as large as it may be while
 # singular values end near 1, in about [0.7, 1.2], and no nearer.
@@ -70,6 +73,30 @@ def orthogonalize(
   return x if wide else transpose(x)
 
 
+def spectral_norm(options: Options, n_in: int, n_out: int) -> float:
+  """Of an update, about: what the orthogonal matrix is multiplied with."""
+  if options.scale == "match_rms":
+    return 0.2 * math.sqrt(max(n_in, n_out))
+  return math.sqrt(max(1, n_out / n_in))
+
+
+def width_factor(options: Options, spec: ParamSpec) -> float:
+  """An update's spectral norm is to be as sqrt(out / in).
+
+  That is muP for any optimizer (Yang et al. 2023, arXiv:2310.17813, condition
+  1). So with match_rms the rate falls with the square root of the width, and
+  with original it stays.
+  """
+  matrix = as_matrix(spec)
+  if matrix is None or matrix.is_table:
+    return entrywise(options, spec)  # AdamW's
+  n_in, n_out = growth(spec)
+  ours = spectral_norm(options, matrix.n_in, matrix.n_out)
+  proxy = Matrix(dataclasses.replace(spec, shape=spec.base_shape))
+  theirs = spectral_norm(options, proxy.n_in, proxy.n_out)
+  return math.sqrt(n_out / n_in) * theirs / ours
+
+
 def muon(options: Options, specs) -> optax.GradientTransformationExtraArgs:
   momentum = options.momentum
 
@@ -84,10 +111,7 @@ def muon(options: Options, specs) -> optax.GradientTransformationExtraArgs:
     direction = matrix.unfold(
       orthogonalize(matrix.fold(ahead), options.ns_steps)
     )
-    if options.scale == "match_rms":
-      scale = 0.2 * math.sqrt(max(matrix.n_in, matrix.n_out))
-    else:
-      scale = math.sqrt(max(1, matrix.n_out / matrix.n_in))
+    scale = spectral_norm(options, matrix.n_in, matrix.n_out)
     return scale * direction, {"momentum": mean}
 
   adam = optax.chain(

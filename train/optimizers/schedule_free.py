@@ -10,6 +10,10 @@ import optax
 from ...models.param import Params
 from ..ranges import require
 from . import WholeStep
+from .width import entrywise
+
+# The averages are of steps, and as linear as they are.
+width_factor = entrywise
 
 
 @dataclasses.dataclass(frozen=True)

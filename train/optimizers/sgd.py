@@ -5,6 +5,9 @@ import dataclasses
 import optax
 
 from ..ranges import require
+from .width import by_gradient
+
+width_factor = by_gradient
 
 
 @dataclasses.dataclass(frozen=True)

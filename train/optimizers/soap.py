@@ -13,6 +13,14 @@ from jaxtyping import Array, Float
 
 from ..ranges import require
 from .matrices import Matrix, apart, each, transpose
+from .width import unknown
+
+# See Qiu et al. 2025, arXiv:2512.05620, on how rates drift at finite widths.
+width_factor = unknown(
+  "soap",
+  "its step is between those of Adam and of Muon, whose rates go with"
+  " 1/width and 1/sqrt(width), by the rank of the gradient",
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,8 +13,14 @@ import jax.numpy as jnp
 import optax
 
 from ..ranges import require
+from .width import unknown
 
 SAMPLED_GRADS = True
+width_factor = unknown(
+  "sophia",
+  "its step is as large as a sign's where it is clipped, and elsewhere grows"
+  " with the width",
+)
 
 
 @dataclasses.dataclass(frozen=True)

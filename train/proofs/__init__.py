@@ -26,6 +26,7 @@ PROOFS = {
   "accumulate": "microbatches give the gradient of one big batch",
   "data": "the order of the data does not depend on the number of shards",
   "causal": "no position sees the future or another packed document",
+  "mup": "with model.mup_base, updates change as much at any width",
   "mixer": "each mixer of the config keeps the mixer contract",
 }
 
