@@ -72,7 +72,8 @@ def measure(config: Config, budget: str) -> float:
 def _per_update(config: Config) -> Config:
   """Without what does not change the cost of an update, as a cache's key."""
   opt = dataclasses.replace(config.opt, warmup_steps=0)
-  return dataclasses.replace(config, steps=10**9, seed=0, opt=opt)
+  data = dataclasses.replace(config.data, seed=0)
+  return dataclasses.replace(config, steps=10**9, seed=0, opt=opt, data=data)
 
 
 @functools.lru_cache

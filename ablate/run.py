@@ -1,9 +1,11 @@
 """A sweep from its config to its report: what `ablax ablate` does."""
 
 import dataclasses
+import importlib
 import pathlib
+import threading
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -22,10 +24,11 @@ from .machine import machine
 from .plan import Plan
 from .record import Facts, Record, Run
 from .record import write as write_record
-from .report import write_report
 from .share import Share, shard_of
 from .sweep import Sweep, load_sweep, plain, select, with_seed
-from .table import Table
+
+if TYPE_CHECKING:
+  from .table import Table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +71,7 @@ class Outcome:
 
   folder: pathlib.Path
   record: Record | None
-  table: Table | None
+  table: "Table | None"
   waiting: int
   stopped: str | None = None
 
@@ -188,6 +191,7 @@ def ablate(
   todo = [group for group in groups if not has_ended(folder, group)]
   stopped = None
   if todo:
+    _import_report()
     stopped = train_groups(
       sweep,
       folder,
@@ -198,6 +202,14 @@ def ablate(
       mixed=options.mixed,
     )
   return _finish(sweep, plan, folder, share, options.mixed, stopped)
+
+
+def _import_report() -> None:
+  """Beside the training: scipy and matplotlib take two seconds."""
+  name = f"{__package__}.report"
+  load = threading.Thread(target=importlib.import_module, args=(name,))
+  load.daemon = True
+  load.start()
 
 
 def _all_workdirs(plan: Plan) -> list[str]:
@@ -215,6 +227,8 @@ def _finish(
   if share:
     for place in _all_workdirs(plan):
       share.fetch_result(place)
+  from .report import write_report
+
   runs = _results(sweep, plan, folder)
   waiting = len(sweep.names) * len(plan.seeds) - len(runs)
   if not runs:

@@ -1,12 +1,12 @@
 r"""What a sweep costs beyond its runs, and what a shared compilation saves.
 
-  python benchmarks/sweep_overhead.py [--seeds=4] [--steps=400]
+  python benchmarks/sweep_overhead.py [--seeds=3] [--steps=0]
 
-Trains configs/ablations/norm_placement.py with two of its arms by `ablax
-ablate`, in a folder that is thrown away: once as it is, and once without the
-compilation cache. Prints the wall time, the sum of the runs, what is between
-the two, and the seconds before the first update of the runs that compile and
-of those that find it compiled. Appends to benchmarks/results.jsonl.
+Trains configs/ablations/norm_placement.py by `ablax ablate` in a folder that
+is thrown away, one run after another: the wall time, the sum of the runs, and
+what is between the two. Then two of its arms, briefly, with and without the
+compilation cache: the seconds besides the updates, of the runs that compile
+and of those that find it compiled. Appends to benchmarks/results.jsonl.
 """
 
 import argparse
@@ -25,7 +25,9 @@ RESULTS = pathlib.Path(__file__).parent / "results.jsonl"
 CONFIG = "configs/ablations/norm_placement.py"
 
 
-def sweep(folder: pathlib.Path, seeds: int, steps: int, cached: bool) -> dict:
+def sweep(
+  folder: pathlib.Path, seeds: int, *more: str, cached: bool = True
+) -> dict:
   """Seconds of one sweep; all of its text is prepared before."""
   environment = dict(os.environ)
   if not cached:
@@ -33,8 +35,7 @@ def sweep(folder: pathlib.Path, seeds: int, steps: int, cached: bool) -> dict:
   command = [
     sys.executable,
     *("-m", "ablax.ablate", f"--config={CONFIG}", f"--workdir={folder}"),
-    *(f"--seeds={seeds}", "--arms=post", "--jobs=1"),
-    *(f"--config.steps={steps}", "--config.eval.every=0"),
+    *(f"--seeds={seeds}", "--jobs=1", *more),
   ]
   start = time.perf_counter()
   subprocess.run(command, env=environment, check=True, capture_output=True)
@@ -42,46 +43,45 @@ def sweep(folder: pathlib.Path, seeds: int, steps: int, cached: bool) -> dict:
   runs = [
     json.loads(file.read_text()) for file in folder.glob("runs/*/*/run.json")
   ]
-  updates = [steps * 8 * 128 / run["tokens_per_s"] for run in runs]
-  first = [run for run in runs if run["seed"] == 0]
-  later = [run for run in runs if run["seed"] > 0]
 
   def around(some):
     """Seconds of a run besides its updates: compiling, evaluating, saving."""
     return statistics.median(
-      run["seconds"] - steps * 8 * 128 / run["tokens_per_s"] for run in some
+      run["seconds"] - run["tokens"] / run["tokens_per_s"] for run in some
     )
 
   total = sum(run["seconds"] for run in runs)
   return {
+    "runs": len(runs),
     "wall_s": round(wall, 1),
     "runs_s": round(total, 1),
-    "updates_s": round(sum(updates), 1),
     "overhead": round(wall / total - 1, 4),
-    "around_first_s": round(around(first), 2),
-    "around_later_s": round(around(later), 2),
+    "around_first_s": round(around(r for r in runs if r["seed"] == 0), 2),
+    "around_later_s": round(around(r for r in runs if r["seed"] > 0), 2),
   }
 
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument("--seeds", type=int, default=4)
-  parser.add_argument("--steps", type=int, default=400)
+  parser.add_argument("--seeds", type=int, default=3)
+  parser.add_argument("--steps", type=int, default=0, help="0: the config's")
   given = parser.parse_args()
   import jax
 
+  steps = [f"--config.steps={given.steps}"] if given.steps else []
+  short = ("--arms=post", "--config.steps=100", "--config.eval.every=0")
   found = {}
   with tempfile.TemporaryDirectory() as folder:
     place = pathlib.Path(folder)
     # Its text is prepared, and Python's files are in memory.
-    sweep(place / "warm", 2, 2 * 20, True)
+    sweep(place / "warm", 2, *short)
+    found["whole"] = sweep(place / "whole", given.seeds, *steps)
+    print("whole", json.dumps(found["whole"]), flush=True)
     for name, cached in (("cached", True), ("uncached", False)):
-      found[name] = sweep(place / name, given.seeds, given.steps, cached)
-      print(name, json.dumps(found[name]))
+      found[name] = sweep(place / name, 3, *short, cached=cached)
+      print(name, json.dumps(found[name]), flush=True)
   line = {
     "benchmark": "sweep_overhead",
-    "runs": 2 * given.seeds,
-    "steps": given.steps,
     **found,
     "jax": jax.__version__,
     "machine": f"{platform.machine()}, {os.cpu_count()} cores",
