@@ -108,6 +108,10 @@ class ModelConfig:
     self._one_of("remat", tuple(REMAT))
     self._one_of("norm", tuple(NORMS))
     check_word("model.implementation", self.implementation)
+    from .mixers import MIXERS
+
+    for mixer in dict.fromkeys(self.pattern):
+      MIXERS[mixer].check(self)
     if self.mup_grows:
       self._one_of("mup_grows", MUP_GROWS)
     if self.mup_base:
@@ -136,9 +140,13 @@ class ModelConfig:
         f" {', '.join(words)}{nearest(getattr(self, key), words)}"
       )
 
-  def options(self, entry: str) -> Any:
-    """The chosen entry's `Options`."""
-    return self.opts[entry]
+  def options(self, entry: str, default: Any = None) -> Any:
+    """The chosen entry's `Options`.
+
+    Args:
+      default: where it is not chosen under this name, as a plugin's subclass.
+    """
+    return self.opts.get(entry, default) if default else self.opts[entry]
 
   @property
   def groups(self) -> tuple[tuple[str, tuple[str, ...], int], ...]:

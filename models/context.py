@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +30,13 @@ class DropoutKey:
 
 @functools.partial(
   jax.tree_util.register_dataclass,
-  data_fields=("positions_BT", "segment_ids_BT", "dropout", "layer"),
+  data_fields=(
+    "positions_BT",
+    "segment_ids_BT",
+    "dropout",
+    "layer",
+    "shared",
+  ),
   meta_fields=("causal",),
 )
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +50,7 @@ class Context:
     causal: whether a token sees only itself and what came before.
     dropout: None outside training.
     layer: index of the layer.
+    shared: by the word of a position, what it made for all layers.
   """
 
   positions_BT: Int[Array, "B T"]
@@ -50,9 +58,13 @@ class Context:
   causal: bool = True
   dropout: DropoutKey | None = None
   layer: Int[Array, ""] | int = 0
+  shared: dict[str, Any] | None = None
 
   def at_layer(self, layer: Int[Array, ""] | int) -> "Context":
     return dataclasses.replace(self, layer=layer)
+
+  def sharing(self, shared: dict[str, Any] | None) -> "Context":
+    return dataclasses.replace(self, shared=shared)
 
   def chunk(self, start: int, end: int) -> "Context":
     """The context of the slots from `start` to before `end`."""

@@ -26,6 +26,7 @@ class Projection(nn.Module):
     shape: sizes of the kernel's axes.
     axes: logical axes of the kernel.
     to_residual: the output is added to the residual stream.
+    bias: whether it has one; None: as `model.use_bias` says.
   """
 
   config: ModelConfig
@@ -33,9 +34,17 @@ class Projection(nn.Module):
   shape: tuple[int, ...]
   axes: tuple[str, ...]
   to_residual: bool = False
+  bias: bool | None = None
 
   @nn.compact
-  def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+  def __call__(
+    self, x: Float[Array, "..."], spec: str = ""
+  ) -> Float[Array, "..."]:
+    """Multiplies x.
+
+    Args:
+      spec: another einsum of the same kernel, as that of its transpose.
+    """
     c = self.config
     operands, out = self.spec.split("->")
     inputs, letters = operands.split(",")
@@ -52,8 +61,8 @@ class Projection(nn.Module):
     kernel = declare(
       self, "kernel", normal(std), self.shape, self.axes, c.param_dtype, roles
     )
-    y = MATMULS[c.matmul](c, self.spec, x, kernel)
-    if c.use_bias:
+    y = MATMULS[c.matmul](c, spec or self.spec, x, kernel)
+    if c.use_bias if self.bias is None else self.bias:
       kept = [i for i, a in enumerate(letters) if a not in inputs]
       bias = declare(
         self,

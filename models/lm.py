@@ -28,6 +28,7 @@ from .context import Context, DropoutKey, dropout
 from .gumbel import gumbel_argmax
 from .mup import base_config, parametrize, readout_scale
 from .norms import NORMS
+from .once import Once
 from .param import Params, declare, init_params, normal, specs
 from .positions import POSITIONS
 from .watch import COLLECTION, KEPT
@@ -157,6 +158,7 @@ class Decoder(nn.Module):
     # token, and in bf16 a frequent one stops growing.
     x_BTD = table_VD[tokens_BT].astype(c.compute_dtype)
     x_BTD = POSITIONS[c.position](c, name="position").embed(x_BTD, positions_BT)
+    ctx = ctx.sharing(Once(c, c.pattern, name="positions")())
     x_BTD = constrain(x_BTD, "batch", "seq", "embed")
     x_BTD = dropout(x_BTD, c.dropout, ctx, site=0)
     layer, new_state = 0, {}
@@ -200,7 +202,7 @@ def param_specs(config: ModelConfig) -> dict[str, Any]:
 
 
 # Parameters of the first things that a token meets.
-_BEFORE_LAYERS = ("embedding", "position")
+_BEFORE_LAYERS = ("embedding", "position", "positions")
 
 
 def depths(specs: Mapping[str, Any]) -> dict[str, Any]:

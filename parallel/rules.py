@@ -48,6 +48,9 @@ _PARAM_AXES = (
   "ff",
   "vocab",
   "norm",
+  "positions",
+  "buckets",
+  "latent",
 )
 
 RULES = {
@@ -62,6 +65,9 @@ RULES = {
       "ff": ("tensor",),
       "vocab": ("tensor",),
       "norm": (),
+      "positions": (),
+      "buckets": (),
+      "latent": (),
     },
     activations=_ACTIVATIONS,
   ),

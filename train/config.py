@@ -6,6 +6,7 @@ Every mistake is a `UserError` before any array is made.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import pathlib
@@ -97,8 +98,10 @@ class Config:
     same = {k: v for k, v in self.as_dict().items() if k not in HOW}
     same["data"].pop("prefetch")
     for key, off in ADDED_LATER.items():
-      node, last = node_of(same, key)
-      if node[last] == off:
+      *path, last = key.split(".")
+      # Options are there of chosen entries alone.
+      node = functools.reduce(lambda n, k: n.get(k, {}), path, same)
+      if node.get(last) == off:
         del node[last]
     same["plugins"] = [
       pathlib.Path(path).read_text(encoding="utf-8") for path in self.plugins
@@ -117,6 +120,16 @@ ADDED_LATER: dict[str, Any] = {
   "model.mup_base": 0,
   "model.mup_grows": "",
   "data.task": "",
+  "model.opts.rope.pairing": "halves",
+  "model.opts.rope.fraction": 1.0,
+  "model.opts.attention.position": "",
+  "model.opts.attention.scale": 0.0,
+  "model.opts.attention.soft_cap": 0.0,
+  "model.opts.attention.sinks": False,
+  "model.opts.attention.qk_norm": "none",
+  "model.opts.attention.log_n": 0,
+  "model.opts.attention.qkv_bias": False,
+  "model.opts.attention.clip_qkv": 0.0,
 }
 
 NAMESPACES: dict[str, type] = {
@@ -220,7 +233,10 @@ def resolve(
 
   given = {name: values[name].get("opts", {}) for name in NAMESPACES}
   chosen: dict[str, dict[str, Any]] = {name: {} for name in NAMESPACES}
-  for namespace, registry, entry in _choices(values):
+  queue = list(_choices(values))
+  for namespace, registry, entry in queue:
+    if entry in chosen[namespace]:
+      continue
     options = registry.options(entry)
     fields = {f.name: f.default for f in dataclasses.fields(options)}
     prefix = f"{namespace}.opts.{entry}"
@@ -243,6 +259,9 @@ def resolve(
       if first and first[0] in fields:
         raise UserError(f"{prefix}.{error}") from None
       raise
+    # What an entry's own options choose comes with its options too.
+    chooses = getattr(chosen[namespace][entry], "chooses", tuple)
+    queue.extend((namespace, *choice) for choice in chooses())
   data = values["data"]
   data["mixture"] = tuple(map(_with_own_options, data["mixture"]))
   for namespace, rest in given.items():
@@ -268,8 +287,9 @@ def from_dict(
   """Reads a resolved config back, as `config.json` holds it."""
   values = json.loads(json.dumps(resolved))
   for key, off in ADDED_LATER.items():
-    node, last = node_of(values, key)
-    node.setdefault(last, off)
+    if ".opts." not in key:  # those have their defaults by themselves
+      node, last = node_of(values, key)
+      node.setdefault(last, off)
   values.setdefault("model", {})["mixer"] = ""
   values.setdefault("data", {})["source"] = ""
   return resolve(ConfigDict(values, sort_keys=False), overrides)

@@ -1,12 +1,14 @@
 """Blockwise attention with recomputation (Dao et al. 2022, arXiv:2205.14135).
 
-Queries are taken a block at a time, each with all keys that its last query may
-see: no more than a block's scores exist, and keys after it cost nothing. The
-backward pass makes the probabilities again from the scores' logsumexp.
+Queries are taken a block at a time, each with all keys that its queries may
+see: no more than a block's scores exist, and keys after it, or before its
+window, cost nothing. Under a mask of pairs the keys come in tiles, and a tile
+that no query of the block sees is skipped when it runs. The backward pass
+makes the probabilities again from the scores' logsumexp.
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -14,127 +16,178 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Int
 
+from . import Pairs
+from .blocks import Run, Static, first_key, loop, runs, tiles
+
 # Queries in a block. On a CPU its scores stay in the cache; an accelerator
 # wants larger matmuls.
 BLOCK = {"cpu": 64, "*": 512}
-# Runs of blocks with keys of their own, each one loop: compile time does not
-# grow with the length, and 1/16 of the scores of a causal mask are wasted.
-_RUNS = 8
+# Keys in a tile that a mask may skip.
+TILE = {"cpu": 128, "*": 512}
 
 
 def attention(
   q_BTNH: Float[Array, "B T N H"],
   k_BSKH: Float[Array, "B S K H"],
-  v_BSKH: Float[Array, "B S K H"],
+  v_BSKV: Float[Array, "B S K V"],
   *,
   causal: bool,
+  window: int = 0,
   q_offset: int | Int[Array, ""] = 0,
   q_segments_BT: Int[Array, "B T"] | None = None,
   k_segments_BS: Int[Array, "B S"] | None = None,
-  scores: Callable[[Array], Array] | None = None,
+  mask: Pairs | None = None,
+  scores: Pairs | None = None,
+  scale: float | None = None,
+  soft_cap: float = 0.0,
+  sinks_N: Float[Array, " N"] | None = None,
+  return_lse: bool = False,
   block: int = 0,
-) -> Float[Array, "B T N H"]:
+  tile: int = 0,
+) -> Any:
   """As the reference, `block` queries at a time (0: what suits the backend).
 
-  Raises:
-    NotImplementedError: `scores` is given; it maps whole rows.
+  Args:
+    tile: keys at a time under a mask (0: what suits the backend).
   """
-  if scores is not None:
-    raise NotImplementedError(
-      "model.implementation='xla': blockwise attention takes no map of scores"
-      " yet; 'auto' and 'reference' do"
-    )
   backend = jax.default_backend()
   block = block or BLOCK.get(backend, BLOCK["*"])
-  N, H = q_BTNH.shape[2:]
+  tile = tile or TILE.get(backend, TILE["*"])
+  B, T, N, H = q_BTNH.shape
   K = k_BSKH.shape[2]
+  scale = H**-0.5 if scale is None else scale
   # Heads before positions: a block's products are then plain matrix products.
-  q_BTKGH = (q_BTNH * H**-0.5).reshape(*q_BTNH.shape[:2], K, N // K, H)
-  static = _Static(causal, q_offset if isinstance(q_offset, int) else None)
-  # Any: custom_vjp hides the type of the result.
-  o_BKGTH: Any = _attend(
-    static,
-    block,
+  q_BTKGH = (q_BTNH * scale).astype(q_BTNH.dtype).reshape(B, T, K, N // K, H)
+  offset = q_offset if isinstance(q_offset, int) else None
+  static = Static(causal, window, offset, soft_cap, block, tile if mask else 0)
+  given = _Given(
     jnp.moveaxis(q_BTKGH, 1, 3),
     jnp.moveaxis(k_BSKH, 1, 2),
-    jnp.moveaxis(v_BSKH, 1, 2),
-    _Masks(q_segments_BT, k_segments_BS, jnp.asarray(q_offset)),
+    jnp.moveaxis(v_BSKV, 1, 2),
+    None if sinks_N is None else sinks_N.astype(jnp.float32),
+    scores,
   )
-  return jnp.moveaxis(o_BKGTH, 3, 1).reshape(q_BTNH.shape)
+  masks = _Masks(q_segments_BT, k_segments_BS, jnp.asarray(q_offset), mask)
+  # Any: custom_vjp hides the type of the result.
+  result: Any = _attend(static, given, masks)
+  o_BKGTV, lse_BKGT = result
+  o_BTNV = jnp.moveaxis(o_BKGTV, 3, 1).reshape(B, T, N, -1)
+  if not return_lse:
+    return o_BTNV
+  return o_BTNV, jnp.moveaxis(lse_BKGT, 3, 1).reshape(B, T, N)
 
 
-class _Static(NamedTuple):
-  causal: bool
-  q_offset: int | None  # None: known at run time alone
+class _Given(NamedTuple):
+  """What has gradients."""
+
+  q_BKGTH: Array
+  k_BKSH: Array
+  v_BKSV: Array
+  sinks_N: Array | None
+  scores: Pairs | None
 
 
 class _Masks(NamedTuple):
   q_segments_BT: Array | None
   k_segments_BS: Array | None
   q_offset: Array
+  mask: Pairs | None
 
 
-class _Run(NamedTuple):
-  """Queries `start` to `start + n * size`, which see keys before `n_keys`."""
+class _Tile(NamedTuple):
+  """Where a block's tile of keys lies; `fresh` are those of no tile before."""
 
-  start: int
-  size: int
-  n: int
+  query: Any
+  n_queries: int
+  key: Any
   n_keys: int
+  fresh: Any
 
 
-def _runs(static: _Static, T: int, S: int, block: int) -> Iterator[_Run]:
-  """Cuts the queries into at most 2 * _RUNS runs of equal blocks."""
-  length = -(-T // (_RUNS * block)) * block
-  for start in range(0, T, length):
-    end = min(start + length, T)
-    whole = (end - start) // block
-    cuts = [
-      (start, block, whole),
-      (start + whole * block, end - start - whole * block, 1),
-    ]
-    for first, size, n in cuts:
-      if n and size:
-        n_keys = S
-        if static.causal and static.q_offset is not None:
-          n_keys = min(S, static.q_offset + first + n * size)
-        yield _Run(first, size, n, max(n_keys, 1))
+def _cut(a: Array, start: Any, size: int, axis: int) -> Array:
+  return jax.lax.dynamic_slice_in_dim(a, start, size, axis)
 
 
-def _seen(
-  causal: bool, masks: _Masks, start: Any, size: int, n_keys: int
-) -> Array:
-  """Which keys a block's queries see: [B or 1, 1, 1, size, n_keys]."""
-  seen = jnp.ones((1, size, n_keys), bool)
-  if causal:
-    t = masks.q_offset + start + jnp.arange(size)[:, None]
-    seen = (jnp.arange(n_keys)[None, :] <= t)[None]
+def _seen(static: Static, masks: _Masks, at: _Tile) -> Array:
+  """Which keys a tile's queries see: [B or 1, K or 1, G or 1, T, S]."""
+  s = at.key + jnp.arange(at.n_keys)[None, :]
+  t = masks.q_offset + at.query + jnp.arange(at.n_queries)[:, None]
+  seen = jnp.ones((1, at.n_queries, at.n_keys), bool)
+  if static.causal:
+    seen = seen & (s <= t)
+  if static.window:
+    seen = seen & (t - s < static.window)
+    if not static.causal:
+      seen = seen & (s - t < static.window)
+  if static.tile:
+    seen = seen & (s >= at.fresh)
   if masks.q_segments_BT is not None and masks.k_segments_BS is not None:
-    q_BT = jax.lax.dynamic_slice_in_dim(masks.q_segments_BT, start, size, 1)
-    k_BS = masks.k_segments_BS[:, None, :n_keys]
-    seen = seen & (q_BT[:, :, None] == k_BS) & (k_BS != 0)
-  return seen[:, None, None]
+    q_BT = _cut(masks.q_segments_BT, at.query, at.n_queries, 1)[:, :, None]
+    k_BS = _cut(masks.k_segments_BS, at.key, at.n_keys, 1)[:, None, :]
+    seen = seen & (q_BT == k_BS) & (k_BS != 0)
+  return seen[:, None]
 
 
-def _scores(q_BKGTH: Array, k_BKSH: Array, seen: Array) -> Array:
+def _by_head(seen: Array, mask: Pairs | None, at: _Tile, q: Array) -> Array:
+  """`seen` and the mask of pairs, heads as [K, G]."""
+  if mask is None:
+    return seen[:, None]
+  seen = seen & mask.at(at.query, at.n_queries, at.key, at.n_keys)()
+  if seen.shape[1] == 1:
+    return seen[:, None]
+  return seen.reshape(seen.shape[0], *q.shape[1:3], *seen.shape[2:])
+
+
+def _mapped(static: Static, s_BKGTS: Array, scores: Pairs | None) -> Array:
+  """Scores after cap and map; both have gradients."""
+  if static.soft_cap:
+    s_BKGTS = static.soft_cap * jnp.tanh(s_BKGTS / static.soft_cap)
+  if scores is not None:
+    B, K, G, T, S = s_BKGTS.shape
+    s_BNTS = scores(s_BKGTS.reshape(B, K * G, T, S))
+    s_BKGTS = s_BNTS.reshape(B, K, G, T, S)
+  return s_BKGTS
+
+
+def _product(q_BKGTH: Array, k_BKSH: Array) -> Array:
   # fp32: as in the reference.
-  s_BKGTS = jnp.einsum(
+  return jnp.einsum(
     "BKGTH,BKSH->BKGTS", q_BKGTH, k_BKSH, preferred_element_type=jnp.float32
   )
-  return jnp.where(seen, s_BKGTS, -jnp.inf)
 
 
-def _block(a: Array, run: _Run, i: Any, axis: int) -> Array:
-  start = run.start + i * run.size
-  return jax.lax.dynamic_slice_in_dim(a, start, run.size, axis)
+def _over_tiles(
+  static: Static,
+  masks: _Masks,
+  run: Run,
+  i: Any,
+  q: Array,
+  S: int,
+  step: Callable[[Any, _Tile, Array], Any],
+  carry: Any,
+) -> Any:
+  """Calls `step(carry, tile, seen)` for each tile that a query may see."""
+  first = first_key(static, run, i, masks.q_offset, S)
+  size, n = tiles(static, run)
+  query = run.start + i * run.size
 
+  def one(carry, j):
+    fresh = first + j * size
+    # The last tile may begin among the keys of the one before.
+    key = jnp.minimum(fresh, first + run.span - size) if n > 1 else first
+    at = _Tile(query, run.size, key, size, fresh)
+    seen = _seen(static, masks, at)
+    if masks.mask is None:
+      return step(carry, at, _by_head(seen, None, at, q)), None
+    seen = _by_head(seen, masks.mask, at, q)
+    if n == 1:
+      return step(carry, at, seen), None
+    done = jax.lax.cond(
+      seen.any(), lambda c: step(c, at, seen), lambda c: c, carry
+    )
+    return done, None
 
-def _loop(body: Callable[[Any, Any], Any], carry: Any, n: int) -> Any:
-  """scan of `body` over 0 ... n - 1, without a loop where there is one."""
-  if n == 1:
-    carry, y = body(carry, 0)
-    return carry, jax.tree.map(lambda a: a[None], y)
-  return jax.lax.scan(body, carry, jnp.arange(n))
+  return loop(one, carry, n)[0]
 
 
 def _joined(blocks_nX: Array, axis: int) -> Array:
@@ -143,94 +196,210 @@ def _joined(blocks_nX: Array, axis: int) -> Array:
   return a.reshape(*a.shape[:axis], -1, *a.shape[axis + 2 :])
 
 
-def _forward(static, block, q_BKGTH, k_BKSH, v_BKSH, masks):
+def _forward(static: Static, given: _Given, masks: _Masks):
+  q_BKGTH, k_BKSH, v_BKSV, sinks_N, scores = given
+  B, K, G, T, _ = q_BKGTH.shape
+  S, V = v_BKSV.shape[2:]
   o, lse = [], []
-  for run in _runs(static, q_BKGTH.shape[3], k_BKSH.shape[2], block):
-    k, v = k_BKSH[:, :, : run.n_keys], v_BKSH[:, :, : run.n_keys]
+  for run in runs(static, T, S):
 
-    def one(carry, i, run=run, k=k, v=v):
-      q = _block(q_BKGTH, run, i, 3)
-      start = run.start + i * run.size
-      seen = _seen(static.causal, masks, start, run.size, run.n_keys)
-      s_BKGTS = _scores(q, k, seen)
+    def one(carry, i, run=run):
+      q = _cut(q_BKGTH, run.start + i * run.size, run.size, 3)
+
+      def step(carry, at, seen):
+        m_BKGT1, l_BKGT1, o_BKGTV = carry
+        k = _cut(k_BKSH, at.key, at.n_keys, 2)
+        v = _cut(v_BKSV, at.key, at.n_keys, 2)
+        here = scores and scores.at(at.query, at.n_queries, at.key, at.n_keys)
+        s_BKGTS = _mapped(static, _product(q, k), here)
+        s_BKGTS = jnp.where(seen, s_BKGTS, -jnp.inf)
+        m_new = jnp.maximum(m_BKGT1, s_BKGTS.max(-1, keepdims=True))
+        p_BKGTS = jnp.exp(s_BKGTS - m_new)
+        grown = jnp.exp(m_BKGT1 - m_new)
+        o_new = jnp.einsum(
+          "BKGTS,BKSV->BKGTV",
+          p_BKGTS.astype(v.dtype),
+          v,
+          preferred_element_type=jnp.float32,
+        )
+        l_new = l_BKGT1 * grown + p_BKGTS.sum(-1, keepdims=True)
+        return m_new, l_new, o_BKGTV * grown + o_new
+
       # A row that sees nothing has no maximum, and gives zeros.
-      m_BKGT1 = jnp.maximum(s_BKGTS.max(-1, keepdims=True), -1e30)
-      p_BKGTS = jnp.exp(s_BKGTS - m_BKGT1)
-      l_BKGT1 = jnp.maximum(p_BKGTS.sum(-1, keepdims=True), 1e-30)
-      o_BKGTH = jnp.einsum(
-        "BKGTS,BKSH->BKGTH",
-        p_BKGTS.astype(v.dtype),
-        v,
-        preferred_element_type=jnp.float32,
-      )
-      o_BKGTH = (o_BKGTH / l_BKGT1).astype(v.dtype)
-      return carry, (o_BKGTH, (m_BKGT1 + jnp.log(l_BKGT1))[..., 0])
+      shape = (B, K, G, run.size, 1)
+      m, l = jnp.full(shape, -1e30), jnp.zeros(shape)
+      if sinks_N is not None:
+        m = jnp.broadcast_to(sinks_N.reshape(K, G, 1, 1), shape)
+        l = jnp.ones(shape)
+      start = (m, l, jnp.zeros((B, K, G, run.size, V)))
+      m, l, o_BKGTV = _over_tiles(static, masks, run, i, q, S, step, start)
+      l = jnp.maximum(l, 1e-30)
+      return carry, ((o_BKGTV / l).astype(v_BKSV.dtype), (m + jnp.log(l))[..., 0])
 
-    _, (o_run, lse_run) = _loop(one, None, run.n)
+    _, (o_run, lse_run) = loop(one, None, run.n)
     o.append(_joined(o_run, 3))
     lse.append(_joined(lse_run, 3))
   return jnp.concatenate(o, axis=3), jnp.concatenate(lse, axis=3)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _attend(static, block, q_BKGTH, k_BKSH, v_BKSH, masks):
-  return _forward(static, block, q_BKGTH, k_BKSH, v_BKSH, masks)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _attend(static, given, masks):
+  return _forward(static, given, masks)
 
 
-def _attend_forward(static, block, q_BKGTH, k_BKSH, v_BKSH, masks):
-  o, lse = _forward(static, block, q_BKGTH, k_BKSH, v_BKSH, masks)
+def _attend_forward(static, given, masks):
+  o, lse = _forward(static, given, masks)
   # With these two kept, recomputation of a layer leaves attention out.
   o = checkpoint_name(o, "attention")
   lse = checkpoint_name(lse, "attention")
-  return o, (q_BKGTH, k_BKSH, v_BKSH, masks, o, lse)
+  return (o, lse), (given, masks, o, lse)
 
 
-def _attend_backward(static, block, residuals, do_BKGTH):
-  q_BKGTH, k_BKSH, v_BKSH, masks, o_BKGTH, lse_BKGT = residuals
+def _floats(pairs: Pairs | None) -> tuple[list[Array], Callable[..., Any]]:
+  """The arrays that have gradients, and what puts others in their place."""
+  leaves, tree = jax.tree.flatten(pairs)
+  kept = [i for i, a in enumerate(leaves) if jnp.issubdtype(a.dtype, jnp.inexact)]
+
+  def put(floats: list[Array]) -> Any:
+    new = list(leaves)
+    for i, a in zip(kept, floats, strict=True):
+      new[i] = a
+    return tree.unflatten(new)
+
+  return [leaves[i] for i in kept], put
+
+
+def _add(total: Any, part: Any, start: Any, axis: int) -> Any:
+  """Adds to the slots from `start` on."""
+  if total.shape == part.shape:
+    return total + part
+  here = _cut(total, start, part.shape[axis], axis)
+  return jax.lax.dynamic_update_slice_in_dim(total, here + part, start, axis)
+
+
+def _add_pairs(total: Pairs | None, part: Pairs | None, at: _Tile) -> Any:
+  """Gradients of a tile's pairs to those of all."""
+  if total is None or part is None:
+    return total
+
+  def add(field: str, start: Any) -> Any:
+    def one(a, b):
+      return None if a is None else _add(a, b, start, 1)
+
+    pairs = getattr(total, field), getattr(part, field)
+    return jax.tree.map(one, *pairs, is_leaf=lambda a: a is None)
+
+  shared = jax.tree.map(
+    lambda a, b: None if a is None else a + b,
+    *(total.shared, part.shared),
+    is_leaf=lambda a: a is None,
+  )
+  return Pairs(
+    total.function, add("of_queries", at.query), add("of_keys", at.key), shared
+  )
+
+
+def _only_floats(pairs: Pairs | None, floats: list[Array]) -> Any:
+  """The pairs with `floats` for arrays of floats and None for the others."""
+  leaves, tree = jax.tree.flatten(pairs)
+  rest = iter(floats)
+  return tree.unflatten(
+    next(rest) if jnp.issubdtype(a.dtype, jnp.inexact) else None for a in leaves
+  )
+
+
+def _attend_backward(static, residuals, cotangents):
+  given, masks, o_BKGTV, lse_BKGT = residuals
+  q_BKGTH, k_BKSH, v_BKSV, sinks_N, scores = given
+  do_BKGTV, dlse_BKGT = cotangents
+  S = k_BKSH.shape[2]
   # fp32: the difference dp - delta cancels.
   delta_BKGT = jnp.sum(
-    do_BKGTH.astype(jnp.float32) * o_BKGTH.astype(jnp.float32), axis=-1
+    do_BKGTV.astype(jnp.float32) * o_BKGTV.astype(jnp.float32), axis=-1
+  )
+  delta_BKGT = delta_BKGT - dlse_BKGT
+
+  def zeros(a):
+    return jnp.zeros(a.shape, jnp.float32)
+
+  # H before S: the left operand, which a CPU turns round, is the small one.
+  carry = (
+    zeros(jnp.swapaxes(k_BKSH, 2, 3)),
+    zeros(jnp.swapaxes(v_BKSV, 2, 3)),
+    _only_floats(scores, [zeros(a) for a in _floats(scores)[0]]),
   )
   dq = []
-  B, K, S, H = k_BKSH.shape
-  dk = dv = jnp.zeros((B, K, H, S), jnp.float32)
-  for run in _runs(static, q_BKGTH.shape[3], k_BKSH.shape[2], block):
-    k, v = k_BKSH[:, :, : run.n_keys], v_BKSH[:, :, : run.n_keys]
+  for run in runs(static, q_BKGTH.shape[3], S):
 
-    def one(carry, i, run=run, k=k, v=v):
-      q = _block(q_BKGTH, run, i, 3)
-      do = _block(do_BKGTH, run, i, 3)
-      start = run.start + i * run.size
-      seen = _seen(static.causal, masks, start, run.size, run.n_keys)
-      lse = _block(lse_BKGT, run, i, 3)[..., None]
-      p_BKGTS = jnp.exp(_scores(q, k, seen) - lse)
-      dp_BKGTS = jnp.einsum(
-        "BKGTH,BKSH->BKGTS", do, v, preferred_element_type=jnp.float32
-      )
-      ds_BKGTS = p_BKGTS * (dp_BKGTS - _block(delta_BKGT, run, i, 3)[..., None])
-      ds_BKGTS, p_BKGTS = ds_BKGTS.astype(q.dtype), p_BKGTS.astype(q.dtype)
-      dq_BKGTH = jnp.einsum("BKGTS,BKSH->BKGTH", ds_BKGTS, k)
-      # H before S: the left operand, which a CPU turns round, is the small one.
-      dk_BKHS = jnp.einsum(
-        "BKGTH,BKGTS->BKHS", q, ds_BKGTS, preferred_element_type=jnp.float32
-      )
-      dv_BKHS = jnp.einsum(
-        "BKGTH,BKGTS->BKHS", do, p_BKGTS, preferred_element_type=jnp.float32
-      )
-      dk, dv = carry
-      return (dk + dk_BKHS, dv + dv_BKHS), dq_BKGTH
+    def one(carry, i, run=run):
+      query = run.start + i * run.size
+      q = _cut(q_BKGTH, query, run.size, 3)
+      do = _cut(do_BKGTV, query, run.size, 3)
+      lse = _cut(lse_BKGT, query, run.size, 3)[..., None]
+      delta = _cut(delta_BKGT, query, run.size, 3)[..., None]
 
-    zero = jnp.zeros((*k.shape[:2], k.shape[3], run.n_keys), jnp.float32)
-    (dk_run, dv_run), dq_run = _loop(one, (zero, zero), run.n)
+      def step(carry, at, seen):
+        dq_BKGTH, dk, dv, dpairs = carry
+        k = _cut(k_BKSH, at.key, at.n_keys, 2)
+        v = _cut(v_BKSV, at.key, at.n_keys, 2)
+        here = scores and scores.at(at.query, at.n_queries, at.key, at.n_keys)
+        floats, put = _floats(here)
+        s_BKGTS, pull = jax.vjp(
+          lambda s, floats: _mapped(static, s, put(floats)),
+          _product(q, k),
+          floats,
+        )
+        p_BKGTS = jnp.where(seen, jnp.exp(s_BKGTS - lse), 0)
+        dp_BKGTS = jnp.einsum(
+          "BKGTV,BKSV->BKGTS", do, v, preferred_element_type=jnp.float32
+        )
+        ds_BKGTS, dfloats = pull(p_BKGTS * (dp_BKGTS - delta))
+        ds_BKGTS, p_BKGTS = ds_BKGTS.astype(q.dtype), p_BKGTS.astype(q.dtype)
+        dq_BKGTH = dq_BKGTH + jnp.einsum(
+          "BKGTS,BKSH->BKGTH", ds_BKGTS, k, preferred_element_type=jnp.float32
+        )
+        dk_BKHS = jnp.einsum(
+          "BKGTH,BKGTS->BKHS", q, ds_BKGTS, preferred_element_type=jnp.float32
+        )
+        dv_BKVS = jnp.einsum(
+          "BKGTV,BKGTS->BKVS", do, p_BKGTS, preferred_element_type=jnp.float32
+        )
+        return (
+          dq_BKGTH,
+          _add(dk, dk_BKHS, at.key, 3),
+          _add(dv, dv_BKVS, at.key, 3),
+          _add_pairs(dpairs, _only_floats(here, dfloats), at),
+        )
+
+      start = (zeros(q), *carry)
+      dq_BKGTH, *carry = _over_tiles(
+        static, masks, run, i, q, S, step, start
+      )
+      return tuple(carry), dq_BKGTH.astype(q.dtype)
+
+    carry, dq_run = loop(one, carry, run.n)
     dq.append(_joined(dq_run, 3))
-    dk = dk.at[..., : run.n_keys].add(dk_run)
-    dv = dv.at[..., : run.n_keys].add(dv_run)
   # A lone block's product and this transpose XLA would make one product: of the
   # other order, which in bf16 it can't run on a CPU.
-  dk, dv = jax.lax.optimization_barrier((dk, dv))
-  dk = jnp.swapaxes(dk, 2, 3).astype(k_BKSH.dtype)
-  dv = jnp.swapaxes(dv, 2, 3).astype(v_BKSH.dtype)
-  return jnp.concatenate(dq, axis=3), dk, dv, None
+  dk, dv, dpairs = jax.lax.optimization_barrier(carry)
+  dsinks = None
+  if sinks_N is not None:
+    sink_BKGT = sinks_N.reshape(*lse_BKGT.shape[1:3], 1)
+    dsink_BKGT = -jnp.exp(sink_BKGT - lse_BKGT) * delta_BKGT
+    dsinks = dsink_BKGT.sum((0, 3)).reshape(sinks_N.shape)
+  if scores is not None:
+    kinds = _only_floats(scores, _floats(scores)[0])
+    dpairs = jax.tree.map(lambda d, a: d.astype(a.dtype), dpairs, kinds)
+  return (
+    _Given(
+      jnp.concatenate(dq, axis=3),
+      jnp.swapaxes(dk, 2, 3).astype(k_BKSH.dtype),
+      jnp.swapaxes(dv, 2, 3).astype(v_BKSV.dtype),
+      dsinks,
+      dpairs,
+    ),
+    None,
+  )
 
 
 _attend.defvjp(_attend_forward, _attend_backward)

@@ -32,21 +32,32 @@ class Mixer(nn.Module):
   batch_dependent: ClassVar[bool] = False
   decodable: ClassVar[bool] = True
 
+  @classmethod
+  def check(cls, config: ModelConfig) -> None:
+    """Raises UserError where the model can't have this mixer."""
+    del config
+
+  @classmethod
+  def position_word(cls, config: ModelConfig) -> str:
+    """The entry of POSITIONS that it uses; "": none of its own."""
+    del config
+    return ""
+
   def __call__(
     self, x_BTD: Float[Array, "B T D"], ctx: Context, state: State | None = None
   ) -> tuple[Float[Array, "B T D"], State | None]:
     """Mixes a chunk of any length >= 1, after what `state` has seen."""
     raise NotImplementedError(f"{type(self).__name__} must define __call__")
 
-  @staticmethod
-  def init_state(config: ModelConfig, batch: int, max_len: int) -> State:
+  @classmethod
+  def init_state(cls, config: ModelConfig, batch: int, max_len: int) -> State:
     """The state before the first token, for one layer."""
     raise NotImplementedError(
       "a mixer must define init_state, or set decodable = False"
     )
 
-  @staticmethod
-  def state_numbers(config: ModelConfig, max_len: int) -> int:
+  @classmethod
+  def state_numbers(cls, config: ModelConfig, max_len: int) -> int:
     """How many numbers of one layer's state belong to one example."""
     raise NotImplementedError(
       "a mixer with a decode state must define state_numbers, its size"
@@ -59,5 +70,13 @@ MIXERS = Registry(
   __name__,
   {
     "attention": "attention:Attention",
+    "sliding_window": "sliding_window:SlidingWindow",
+    "streaming": "streaming:Streaming",
+    "differential": "differential:Differential",
+    "mla": "mla:MLA",
+    "strided": "strided:Strided",
+    "fixed": "fixed:Fixed",
+    "longformer": "longformer:Longformer",
+    "bigbird": "bigbird:BigBird",
   },
 )

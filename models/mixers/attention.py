@@ -5,20 +5,70 @@ arXiv:1706.03762), `n_kv_heads = 1` multi-query (Shazeer 2019,
 arXiv:1911.02150).
 """
 
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Float
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from ...errors import UserError
 from ...kernels.dispatch import dispatch
+from ...kernels.flash_attention import Pairs
 from ...parallel.rules import constrain
+from ...registry import Registry
 from ..config import ModelConfig
 from ..context import Context
 from ..linear import Projection
 from ..mup import query_scale
-from ..positions import POSITIONS
+from ..norms import NORMS
+from ..param import declare, zeros
+from ..positions import POSITIONS, Asked, Position
 from ..watch import keep, keeping
-from . import Mixer, State
+from . import Mixer, State, cache
+from .cache import Slots
+
+QK_NORMS = ("none", "rms_norm", "layer_norm")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  position: str = ""  # of these layers; "": model.position
+  scale: float = 0.0  # of the scores; 0: 1 / sqrt(H)
+  soft_cap: float = 0.0  # c tanh(score / c), arXiv:2408.00118; 0: none
+  sinks: bool = False  # a learned score per head without a value, gpt-oss
+  qk_norm: str = "none"  # of each head: rms_norm | layer_norm, arXiv:2302.05442
+  # Queries times log(n) / log(log_n) from position n = log_n on; 0: off. Chiang
+  # and Cholak 2022, arXiv:2202.12172.
+  log_n: int = 0
+  qkv_bias: bool = False  # biases of q, k and v alone, as Qwen's
+  clip_qkv: float = 0.0  # q, k and v are cut to [-c, c], as MPT's; 0: none
+
+  def __post_init__(self):
+    for key in ("scale", "soft_cap", "clip_qkv"):
+      if getattr(self, key) < 0:
+        raise UserError(
+          f"{key}={getattr(self, key)} must be positive, or 0 for none"
+        )
+    if self.qk_norm not in QK_NORMS:
+      raise UserError(
+        f"qk_norm={self.qk_norm!r} is not one of {', '.join(QK_NORMS)}"
+      )
+    if self.log_n < 0 or self.log_n == 1:
+      raise UserError(
+        f"log_n={self.log_n} must be the tokens of a row in training, 2 or"
+        " more; or 0 for none"
+      )
+
+  def chooses(self) -> Sequence[tuple[Registry, str]]:
+    """What an option chooses: it then has options of its own."""
+    return [(POSITIONS, self.position)] if self.position else []
+
+
+def lengths(ctx: Context) -> Int[Array, " B"]:
+  """Tokens of each row's longest document so far."""
+  return ctx.positions_BT.max(axis=1) + 1
 
 
 class Attention(Mixer):
@@ -26,90 +76,184 @@ class Attention(Mixer):
 
   The decode state holds keys and values of `max_len` slots, each slot's
   position and segment, and which slot is next.
+
+  Those that differ in who sees whom override `window` or `mask`.
   """
+
+  word: ClassVar[str] = "attention"
+  option_type: ClassVar[Any] = Options
+
+  @classmethod
+  def options(cls, config: ModelConfig) -> Any:
+    return config.options(cls.word, cls.option_type())
+
+  @classmethod
+  def position_word(cls, config: ModelConfig) -> str:
+    return cls.options(config).position or config.position
+
+  @classmethod
+  def check(cls, config: ModelConfig) -> None:
+    own = cls.options(config).position
+    if own and own != config.position:
+      if POSITIONS[own].embed is not Position.embed:
+        raise UserError(
+          f"model.opts.{cls.word}.position={own!r} acts on the embeddings,"
+          f" before any layer; set model.position={own!r}"
+        )
+
+  @classmethod
+  def window(cls, config: ModelConfig) -> int:
+    """How many tokens one sees, itself among them; 0: all."""
+    del config
+    return 0
+
+  def mask(self, ctx: Context, slots: Slots) -> Pairs | None:
+    """Which of the slots each query sees; None: all that is causal."""
+    del ctx, slots
+
+  @property
+  def scale(self) -> float:
+    return self.options(self.config).scale or self.config.head_dim**-0.5
 
   @nn.compact
   def __call__(
     self, x_BTD: Float[Array, "B T D"], ctx: Context, state: State | None = None
   ) -> tuple[Float[Array, "B T D"], State | None]:
     c = self.config
-    D, N, K, H = c.d_model, c.n_heads, c.n_kv_heads, c.head_dim
-
-    q_axes = ("embed", "heads", "head_dim")
-    kv_axes = ("embed", "kv_heads", "head_dim")
-    q_BTNH = Projection(c, "BTD,DNH->BTNH", (D, N, H), q_axes, name="q")(x_BTD)
-    k_BTKH = Projection(c, "BTD,DKH->BTKH", (D, K, H), kv_axes, name="k")(x_BTD)
-    v_BTKH = Projection(c, "BTD,DKH->BTKH", (D, K, H), kv_axes, name="v")(x_BTD)
-    q_BTNH = constrain(q_BTNH, "batch", "seq", "heads", "head_dim")
-    k_BTKH = constrain(k_BTKH, "batch", "seq", "kv_heads", "head_dim")
-    v_BTKH = constrain(v_BTKH, "batch", "seq", "kv_heads", "head_dim")
-
-    position = POSITIONS[c.position](c, name="position")
-    q_BTNH = position.rotate(q_BTNH, ctx.positions_BT)
-    k_BTKH = position.rotate(k_BTKH, ctx.positions_BT)
-    if (scale := query_scale(c)) != 1:
-      q_BTNH *= scale
+    N, H = c.n_heads, c.head_dim
+    word = self.position_word(c)
+    position = POSITIONS[word](c, name="position")
+    q_BTNH, k_BTKH, v_BTKH = self.project(x_BTD, ctx)
     if keeping(self):
       # Scores of all pairs would be [B, N, T, T]; a token's own is one of them.
-      k_BTNH = jnp.repeat(k_BTKH, N // K, axis=2)
-      keep(self, "own_score", (q_BTNH * k_BTNH).sum(-1) * H**-0.5)
-
-    segments_BT = ctx.segment_ids_BT
-    if state is None:
-      k, v, offset = k_BTKH, v_BTKH, 0
-      segments, positions = segments_BT, ctx.positions_BT
-    else:
-      if segments_BT is None:
-        segments_BT = jnp.ones_like(ctx.positions_BT)
-      offset = state["next"]
-      chunk = {
-        "k": k_BTKH,
-        "v": v_BTKH,
-        "segments": segments_BT,
-        "positions": ctx.positions_BT,
-      }
-      state = {
-        name: jax.lax.dynamic_update_slice_in_dim(
-          state[name], new.astype(state[name].dtype), offset, axis=1
-        )
-        for name, new in chunk.items()
-      }
-      k, v = state["k"], state["v"]
-      segments, positions = state["segments"], state["positions"]
-      state["next"] = offset + x_BTD.shape[1]
-
-    scores = position.scores(ctx.positions_BT, positions)
-    implementation = c.implementation
-    if implementation == "auto" and scores is not None:
-      implementation = "reference"  # the one that takes a map of scores
-    o_BTNH = dispatch("flash_attention", implementation)(
-      q_BTNH,
-      k,
-      v,
-      causal=ctx.causal,
-      q_offset=offset,
-      q_segments_BT=segments_BT,
-      k_segments_BS=segments,
-      scores=scores,
-    )
+      k_BTNH = jnp.repeat(k_BTKH, N // c.n_kv_heads, axis=2)
+      keep(self, "own_score", (q_BTNH * k_BTNH).sum(-1) * self.scale)
+    if not position.raw_keys:
+      k_BTKH = position.rotate(k_BTKH, ctx.positions_BT, lengths(ctx))
+    slots, state = self.remember(state, {"k": k_BTKH, "v": v_BTKH}, ctx)
+    o_BTNH = self.mix(position, q_BTNH, ctx, slots)
     o_axes = ("heads", "head_dim", "embed")
     out = Projection(
-      c, "BTNH,NHD->BTD", (N, H, D), o_axes, to_residual=True, name="o"
+      c, "BTNH,NHD->BTD", (N, H, c.d_model), o_axes, to_residual=True, name="o"
     )
     return out(o_BTNH), state
 
-  @staticmethod
-  def init_state(config: ModelConfig, batch: int, max_len: int) -> State:
-    shape = (batch, max_len, config.n_kv_heads, config.head_dim)
-    slots = jnp.zeros((batch, max_len), jnp.int32)
-    return {
-      "k": jnp.zeros(shape, config.compute_dtype),
-      "v": jnp.zeros(shape, config.compute_dtype),
-      "segments": slots,
-      "positions": slots,
-      "next": jnp.zeros((), jnp.int32),
-    }
+  def project(self, x_BTD: Array, ctx: Context) -> tuple[Array, Array, Array]:
+    """Queries, keys and values before any turn."""
+    c = self.config
+    o = self.options(c)
+    D, N, K, H = c.d_model, c.n_heads, c.n_kv_heads, c.head_dim
+    found = []
+    for name, letter, n, heads in (
+      ("q", "N", N, "heads"),
+      ("k", "K", K, "kv_heads"),
+      ("v", "K", K, "kv_heads"),
+    ):
+      project = Projection(
+        c,
+        f"BTD,D{letter}H->BT{letter}H",
+        (D, n, H),
+        ("embed", heads, "head_dim"),
+        bias=c.use_bias or o.qkv_bias,
+        name=name,
+      )
+      y = constrain(project(x_BTD), "batch", "seq", heads, "head_dim")
+      if o.clip_qkv:
+        y = jnp.clip(y, -o.clip_qkv, o.clip_qkv)
+      if o.qk_norm != "none" and name != "v":
+        y = NORMS[o.qk_norm](c, name=f"{name}_norm")(y)
+      found.append(y)
+    q_BTNH, k_BTKH, v_BTKH = found
+    if (scale := query_scale(c)) != 1:
+      q_BTNH *= scale
+    if o.log_n:
+      n_BT = jnp.maximum(ctx.positions_BT + 1, o.log_n).astype(jnp.float32)
+      more_BT11 = (jnp.log(n_BT) / jnp.log(float(o.log_n)))[..., None, None]
+      q_BTNH = (q_BTNH * more_BT11).astype(q_BTNH.dtype)
+    return q_BTNH, k_BTKH, v_BTKH
 
-  @staticmethod
-  def state_numbers(config: ModelConfig, max_len: int) -> int:
-    return max_len * (2 * config.n_kv_heads * config.head_dim + 2)
+  def remember(
+    self, state: State | None, new: Mapping[str, Array], ctx: Context
+  ) -> tuple[Slots, State | None]:
+    """The slots that a chunk looks at, and the state after it."""
+    if state is None:
+      return cache.only_chunk(new, ctx), None
+    keep = cache.slide if self.window(self.config) else cache.append
+    return keep(state, new, ctx)
+
+  def mix(
+    self, position: Position, q_BTNH: Array, ctx: Context, slots: Slots
+  ) -> Array:
+    """What each query gathers from the slots."""
+    return self.attend(position, q_BTNH, ctx, slots)
+
+  def attend(
+    self,
+    position: Position,
+    q_BTNH: Array,
+    ctx: Context,
+    slots: Slots,
+    *,
+    q_positions_BT: Array | None = None,
+    **more: Any,
+  ) -> Any:
+    """Turns what must be turned, and calls the kernel.
+
+    Args:
+      q_positions_BT: others than the context's.
+      more: arguments of the kernel in the place of the usual ones.
+    """
+    c = self.config
+    o = self.options(c)
+    at_BT = ctx.positions_BT if q_positions_BT is None else q_positions_BT
+    k_BSKH = raw_BSKH = slots.arrays["k"]
+    if position.raw_keys:
+      k_BSKH = position.rotate(raw_BSKH, slots.positions_BS, lengths(ctx))
+    shared = (ctx.shared or {}).get(self.position_word(c))
+    asked = (at_BT, slots.positions_BS, self.scale, ctx.causal, shared)
+    sinks_N = None
+    if o.sinks:
+      sinks_N = declare(
+        self, "sinks", zeros, (c.n_heads,), ("heads",), c.param_dtype
+      )
+    q_segments_BT = None
+    if slots.segments_BS is not None:
+      q_segments_BT = cache.segments_of(ctx)
+    usual = {
+      "causal": ctx.causal,
+      "window": self.window(c),
+      "q_offset": slots.offset,
+      "q_segments_BT": q_segments_BT,
+      "k_segments_BS": slots.segments_BS,
+      "mask": self.mask(ctx, slots),
+      "scores": position.scores(Asked(q_BTNH, raw_BSKH, *asked)),
+      "scale": self.scale,
+      "soft_cap": o.soft_cap,
+      "sinks_N": sinks_N,
+    }
+    return dispatch("flash_attention", c.implementation)(
+      position.rotate(q_BTNH, at_BT, lengths(ctx)),
+      k_BSKH,
+      slots.arrays["v"],
+      **(usual | more),
+    )
+
+  @classmethod
+  def slot_shapes(cls, config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """What one slot of the cache holds."""
+    shape = (config.n_kv_heads, config.head_dim)
+    return {"k": shape, "v": shape}
+
+  @classmethod
+  def init_state(cls, config: ModelConfig, batch: int, max_len: int) -> State:
+    window = cls.window(config)
+    slots = min(window, max_len) if window else max_len
+    shapes = cls.slot_shapes(config)
+    state = cache.init(shapes, config.compute_dtype, batch, slots)
+    return state if window else {**state, "next": jnp.zeros((), jnp.int32)}
+
+  @classmethod
+  def state_numbers(cls, config: ModelConfig, max_len: int) -> int:
+    window = cls.window(config)
+    slots = min(window, max_len) if window else max_len
+    return slots * (2 * config.n_kv_heads * config.head_dim + 2)

@@ -3,19 +3,60 @@
 A new encoding is one file here and one line below.
 """
 
-from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 from jaxtyping import Array, Float, Int
 
+from ...kernels.flash_attention import Pairs
 from ...registry import Registry
 from ..config import ModelConfig
 
 
+class Asked(NamedTuple):
+  """Which scores a mixer asks for.
+
+  Attributes:
+    q_BTNH, k_BSKH: as projected, before any turn.
+    q_positions_BT, k_positions_BS: within the document.
+    scale: that products of the two are multiplied by.
+    causal: no key after its query counts.
+    shared: what the position's `once` made before the layers.
+  """
+
+  q_BTNH: Float[Array, "B T N H"]
+  k_BSKH: Float[Array, "B S K H"]
+  q_positions_BT: Int[Array, "B T"]
+  k_positions_BS: Int[Array, "B S"]
+  scale: float
+  causal: bool
+  shared: Any
+
+
 class Position(nn.Module):
-  """The three places where an encoding may act; each does nothing here."""
+  """The places where an encoding may act; each does nothing here.
+
+  Attributes:
+    word: under which its options are.
+    relative: only distances count, so that a cache may number its own slots.
+    of_content: `scores` reads queries and keys.
+    raw_keys: keys are cached as projected and turned when they are read.
+  """
 
   config: ModelConfig
+
+  word: ClassVar[str] = ""
+  relative: ClassVar[bool] = True
+  of_content: ClassVar[bool] = False
+  raw_keys: ClassVar[bool] = False
+
+  @classmethod
+  def once(cls, config: ModelConfig) -> nn.Module | None:
+    """A module that is called once, before the layers, for all of them.
+
+    Its result reaches `scores` as `Asked.shared`.
+    """
+    del config
 
   def embed(
     self, x_BTD: Float[Array, "B T D"], positions_BT: Int[Array, "B T"]
@@ -25,19 +66,22 @@ class Position(nn.Module):
     return x_BTD
 
   def rotate(
-    self, x_BTNH: Float[Array, "B T N H"], positions_BT: Int[Array, "B T"]
+    self,
+    x_BTNH: Float[Array, "B T N H"],
+    positions_BT: Int[Array, "B T"],
+    length_B: Int[Array, " B"] | None = None,
   ) -> Float[Array, "B T N H"]:
-    """Acts on queries, and on keys."""
-    del positions_BT
+    """Acts on queries, and on keys.
+
+    Args:
+      length_B: tokens that a row has so far; None: no more than was trained.
+    """
+    del positions_BT, length_B
     return x_BTNH
 
-  def scores(
-    self,
-    q_positions_BT: Int[Array, "B T"],
-    k_positions_BS: Int[Array, "B S"],
-  ) -> Callable[[Array], Array] | None:
-    """A map of scaled scores [B, N, T, S] of a (q block, k block), or None."""
-    del q_positions_BT, k_positions_BS
+  def scores(self, asked: Asked) -> Pairs | None:
+    """A map of scaled scores; None: none."""
+    del asked
 
 
 POSITIONS = Registry(
@@ -46,6 +90,21 @@ POSITIONS = Registry(
   __name__,
   {
     "none": "none:NoPosition",
+    "learned": "learned:Learned",
+    "sinusoidal": "sinusoidal:Sinusoidal",
     "rope": "rope:RoPE",
+    "linear": "linear:Linear",
+    "ntk": "ntk:NTK",
+    "dynamic_ntk": "dynamic_ntk:DynamicNTK",
+    "consistent_ntk": "consistent_ntk:ConsistentNTK",
+    "yarn": "yarn:YaRN",
+    "llama3": "llama3:Llama3",
+    "longrope": "longrope:LongRoPE",
+    "rerope": "rerope:ReRoPE",
+    "alibi": "alibi:ALiBi",
+    "t5": "t5:T5Bias",
+    "transformer_xl": "transformer_xl:TransformerXL",
+    "tupe": "tupe:TUPE",
+    "deberta": "deberta:DeBERTa",
   },
 )

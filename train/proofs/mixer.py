@@ -17,6 +17,7 @@ from ...errors import UserError
 from ...models.config import ModelConfig
 from ...models.context import Context
 from ...models.mixers import MIXERS
+from ...models.once import Alone
 from ...models.param import init_params, path_of, specs
 from ...parallel.mesh import MeshConfig, make_mesh
 from ...parallel.rules import RULES, Layout, use
@@ -43,7 +44,7 @@ def contract(name: str, config: ModelConfig, length: int = 19):
   config = dataclasses.replace(
     config, compute_dtype="float32", matmul="default", dropout=0.0
   )
-  mixer = entry(config)
+  mixer = Alone(config, name)
   rng = np.random.default_rng(0)
   x_BTD = jnp.asarray(rng.normal(size=(B, T, D)), jnp.float32)
   ctx = Context(jnp.broadcast_to(jnp.arange(T), (B, T)))
@@ -51,7 +52,7 @@ def contract(name: str, config: ModelConfig, length: int = 19):
   params = init_params(declared, jax.random.key(0))
 
   def run(params, x, ctx, state=None, config=config):
-    return entry(config).apply({"params": params}, x, ctx, state)
+    return Alone(config, name).apply({"params": params}, x, ctx, state)
 
   y_BTD, _ = jax.jit(run)(params, x_BTD, ctx)
   yield Check(

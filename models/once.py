@@ -1,0 +1,43 @@
+"""What positions make once, for all layers; and a mixer on its own."""
+
+from typing import Any
+
+import flax.linen as nn
+from jaxtyping import Array, Float
+
+from .config import ModelConfig
+from .context import Context
+from .mixers import MIXERS, State
+from .positions import POSITIONS
+
+
+class Once(nn.Module):
+  """Runs the `once` of each position of `mixers`; by word, None where none."""
+
+  config: ModelConfig
+  mixers: tuple[str, ...]
+
+  @nn.compact
+  def __call__(self) -> dict[str, Any] | None:
+    made = {}
+    words = [MIXERS[mixer].position_word(self.config) for mixer in self.mixers]
+    for word in dict.fromkeys(word for word in words if word):
+      module = POSITIONS[word].once(self.config)
+      if module is not None:
+        made[word] = module()
+    return made or None
+
+
+class Alone(nn.Module):
+  """One mixer with what it needs from before the layers, for its proofs."""
+
+  config: ModelConfig
+  mixer: str
+
+  @nn.compact
+  def __call__(
+    self, x_BTD: Float[Array, "B T D"], ctx: Context, state: State | None = None
+  ) -> tuple[Float[Array, "B T D"], State | None]:
+    shared = Once(self.config, (self.mixer,), name="positions")()
+    mixer = MIXERS[self.mixer](self.config, name="mixer")
+    return mixer(x_BTD, ctx.sharing(shared), state)

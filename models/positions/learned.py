@@ -1,0 +1,32 @@
+"""Learned absolute positions (Gehring et al. 2017, arXiv:1705.03122)."""
+
+import flax.linen as nn
+
+from ...errors import UserError
+from ..param import declare, normal
+from . import Position
+
+
+class Learned(Position):
+  """A vector for each of `model.max_len` positions, added to the embedding.
+
+  Raises:
+    UserError: a row is longer than the table.
+  """
+
+  relative = False
+
+  @nn.compact
+  def embed(self, x_BTD, positions_BT):
+    c = self.config
+    if positions_BT.shape[1] > c.max_len:
+      raise UserError(
+        f"model.position='learned' has a table of model.max_len={c.max_len}"
+        f" positions, and a row has {positions_BT.shape[1]} tokens; raise"
+        " model.max_len, or choose an encoding that has no table, such as rope"
+      )
+    shape = (c.max_len, c.d_model)
+    init = normal(c.init_scale / c.d_model**0.5)  # as large as an embedding
+    axes, roles = ("positions", "embed"), ("in", "out")
+    table_PD = declare(self, "table", init, shape, axes, c.param_dtype, roles)
+    return x_BTD + table_PD[positions_BT].astype(x_BTD.dtype)
