@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -76,6 +77,8 @@ def attention(
   if sinks_N is not None:
     sink_N11 = sinks_N.astype(jnp.float32)[:, None, None]
     m_BNT1 = jnp.maximum(m_BNT1, sink_N11)
+  # Any number would do: it cancels, and has no gradient.
+  m_BNT1 = jax.lax.stop_gradient(m_BNT1)
   p_BNTS = jnp.where(seen, jnp.exp(s_BNTS - m_BNT1), 0)
   l_BNT1 = p_BNTS.sum(-1, keepdims=True)
   if sinks_N is not None:

@@ -71,7 +71,9 @@ class DeBERTa(Position):
   """Content to content, to position, and position to content; section 3.1.
 
   Scores are divided by sqrt(3 H). Each layer projects the table of distances
-  by matrices of its own.
+  by matrices of its own. Both terms have the row delta(i, j), as in the authors'
+  code and in all weights that it trained; the paper writes delta(j, i) for the
+  second.
   """
 
   word = "deberta"
@@ -107,8 +109,7 @@ class DeBERTa(Position):
       content_BNSM = jnp.einsum(
         "BSNH,MNH->BNSM", k_BSNH, q_MNH, preferred_element_type=jnp.float32
       )
-      # delta(j, i): how far the query is from the key.
-      back_BST = index(-jnp.swapaxes(ago_BTS, 1, 2), options)
+      back_BST = index(jnp.swapaxes(ago_BTS, 1, 2), options)
       to_content = jnp.swapaxes(at_distance(content_BNSM, back_BST), 2, 3)
       return s_BNTS * 3**-0.5 + scale * (to_position + to_content)
 

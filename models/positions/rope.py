@@ -85,7 +85,7 @@ class RoPE(Position):
 
   def frequencies(
     self, R: int, length_B: Int[Array, " B"] | None
-  ) -> Float[Array, "#B R/2"]:
+  ) -> Float[Array, "_ r"]:
     """Radians per token of each pair."""
     del length_B
     return wavelengths(self.options.rope_theta, R)[None]
@@ -124,7 +124,7 @@ class RoPE(Position):
     return jnp.concatenate([turned, rest], axis=-1) if rest.size else turned
 
 
-def wavelengths(theta: Any, R: int) -> Float[Array, "... R/2"]:
+def wavelengths(theta: Any, R: int) -> Float[Array, "... r"]:
   """theta^(-2i/R), in fp32; one row for each theta."""
   exponent = -jnp.arange(0, R, 2, dtype=jnp.float32) / R
   return jnp.asarray(theta, jnp.float32)[..., None] ** exponent

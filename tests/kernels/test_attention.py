@@ -1,6 +1,7 @@
 """Attention against loops in float64 and against jax.nn."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,8 @@ import pytest
 from jax.extend import core
 
 from ablax.kernels.dispatch import dispatch
-from ablax.kernels.flash_attention import xla
+from ablax.kernels.flash_attention import Pairs, blocks, merge, xla
+from ablax.kernels.flash_attention.blocks import Static
 from ablax.kernels.flash_attention.reference import attention
 
 PROVES = (
@@ -192,9 +194,10 @@ def test_gradients_are_those_of_jax_nn(attend, causal):
     np.testing.assert_allclose(a, b, rtol=0, atol=5e-6)
 
 
-def test_the_map_of_scores_acts_before_the_mask():
+def test_the_map_of_scores_acts_before_the_mask(attend):
   q, k, v = qkv()
-  mapped = attention(q, k, v, causal=True, scores=lambda s: s * 0 + 7.0)
+  sevens = Pairs(lambda s, of_queries, of_keys, shared: s * 0 + 7.0)
+  mapped = attend(q, k, v, causal=True, scores=sevens)
   # Equal scores: the mean of the values so far. fp32: one division.
   mean = jnp.cumsum(v, axis=1) / jnp.arange(1, S + 1)[:, None, None]
   mean = jnp.repeat(mean[:, :T], N // K, axis=2)
@@ -258,22 +261,31 @@ def test_the_blockwise_form_never_holds_all_scores():
   assert n >= N * length**2
 
 
+def static(**given):
+  usual = Static(True, 0, 0, 0.0, 10, 0)
+  return usual._replace(**given)
+
+
 def test_blocks_that_no_query_of_a_run_may_see_are_not_computed():
-  static = xla._Static(True, 0)
-  runs = list(xla._runs(static, 1000, 1000, 10))
-  assert sum(run.n * run.size for run in runs) == 1000
-  scores = sum(run.n * run.size * run.n_keys for run in runs)
+  found = list(blocks.runs(static(), 1000, 1000))
+  assert sum(run.n * run.size for run in found) == 1000
+  scores = sum(run.n * run.size * run.span for run in found)
   assert 0.5 < scores / 1000**2 < 0.5 + 1 / 15
-  assert all(
-    run.n_keys == 1000
-    for run in xla._runs(xla._Static(False, 0), 1000, 1000, 10)
-  )
+  whole = blocks.runs(static(causal=False), 1000, 1000)
+  assert all(run.span == 1000 for run in whole)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_a_window_costs_its_width(causal):
+  sides = 1 if causal else 2
+  found = blocks.runs(static(causal=causal, window=30), 1000, 1000)
+  assert {run.span for run in found} == {10 + sides * 29}
 
 
 def test_recomputing_a_layer_leaves_attention_out(model_config):
   from ablax.models.lm import apply, init
 
-  def exponentials(remat):
+  def exponentials(remat, of=jax.grad):
     config = model_config(remat=remat, ffn="mlp", position="none")
     params = init(config, jax.random.key(0))
     tokens = jnp.ones((1, 8), jnp.int32)
@@ -281,16 +293,190 @@ def test_recomputing_a_layer_leaves_attention_out(model_config):
     def loss(params):
       return apply(config, params, tokens).hidden_BTD.sum()
 
-    text = str(jax.make_jaxpr(jax.grad(loss))(params))
-    return text.count(" exp ")
+    return str(jax.make_jaxpr(of(loss))(params)).count(" exp ")
 
-  # Forward and backward make the probabilities once each; "full" makes those
-  # of the forward pass again.
+  # Forward and backward make the probabilities; "full" makes those of the
+  # forward pass again.
+  forward = exponentials("none", of=lambda loss: loss)
+  assert forward
   assert exponentials("dots") == exponentials("none")
-  assert exponentials("full") == exponentials("none") + 1
+  assert exponentials("full") == exponentials("none") + forward
 
 
-def test_a_map_of_scores_is_refused_by_the_blockwise_form():
+# Flags of which each pair of values stands in one of the rows: an orthogonal
+# array of eight rows for up to seven flags of two values.
+FLAGS = ("causal", "window", "offset", "packed", "mask", "scores", "more")
+ROWS = [
+  tuple(bool(bin(row & column).count("1") % 2) for column in range(1, 8))
+  for row in range(8)
+]
+
+
+def test_the_rows_have_every_pair_of_flags():
+  for a, b in itertools.combinations(range(len(FLAGS)), 2):
+    assert len({(row[a], row[b]) for row in ROWS}) == 4
+
+
+def near_or_third(q, k, shared):
+  """Distances below two, and each third; the second half of heads all."""
+  ago = q[0][:, :, None] - k[0][:, None, :]
+  seen = ((ago < 2) & (ago > -2)) | (ago % 3 == 0)
+  return seen[:, None] | (jnp.arange(N) >= N // 2)[:, None, None]
+
+
+def by_table_and_content(s, q, k, shared):
+  """A bias of the distance, by head, and one of learned vectors."""
+  ago = q[0][:, :, None] - k[0][:, None, :]
+  of_pairs = jnp.einsum("BTC,BSC->BTS", q[1], k[1])[:, None]
+  return s + jnp.moveaxis(shared[0][ago + S], 3, 1) + of_pairs
+
+
+def case(flags, length):
+  """Inputs with gradients, and a function of (form, inputs)."""
+  on = dict(zip(FLAGS, flags, strict=True))
+  keys = jax.random.split(jax.random.key(5), 7)
+  offset = 4 if on["offset"] else 0
+  inputs = {
+    "q": jax.random.normal(keys[0], (B, length, N, H)),
+    "k": jax.random.normal(keys[1], (B, S, K, H)),
+    "v": jax.random.normal(keys[2], (B, S, K, 3)),  # of another width
+    "sinks": jax.random.normal(keys[3], (N,)),
+    "table": jax.random.normal(keys[4], (2 * S, N)),
+    "of_q": jax.random.normal(keys[5], (B, length, 2)),
+    "of_k": jax.random.normal(keys[6], (B, S, 2)),
+  }
+  at = jnp.arange(length)[None] + offset, jnp.arange(S)[None]
+  given = {"causal": on["causal"], "window": 3 * on["window"]}
+  given["q_offset"] = offset
+  if on["packed"]:
+    ids = segments(S)
+    given["q_segments_BT"] = ids[:, offset : offset + length]
+    given["k_segments_BS"] = ids
+  if on["mask"]:
+    given["mask"] = Pairs(near_or_third, (at[0],), (at[1],))
+  if on["more"]:
+    given |= {"soft_cap": 1.5, "scale": 0.7}
+
+  def run(form, i):
+    now = dict(given)
+    if on["scores"]:
+      of_pairs = (at[0], i["of_q"]), (at[1], i["of_k"]), (i["table"],)
+      now["scores"] = Pairs(by_table_and_content, *of_pairs)
+    if on["more"]:
+      now["sinks_N"] = i["sinks"]
+    return form(i["q"], i["k"], i["v"], return_lse=True, **now)
+
+  return inputs, run
+
+
+@functools.cache
+def loss_and_grads(form, flags, dtype=jnp.float32):
+  """Of inputs in bfloat16, computed in `dtype`."""
+  inputs, run = case(flags, T)
+  half = jax.tree.map(lambda a: a.astype(jnp.bfloat16), inputs)
+  inputs |= {name: half[name].astype(dtype) for name in "qkv"}
+
+  @jax.jit
+  def grads(inputs):
+    def loss(inputs):
+      o, lse = run(form, inputs)
+      # A query that sees nothing has no logsumexp to speak of.
+      lse = jnp.where(lse > -1e20, lse, 0)
+      return jnp.sin(o.astype(jnp.float32)).sum() + jnp.cos(lse).sum(), (o, lse)
+
+    return jax.grad(loss, has_aux=True)(inputs)
+
+  return grads(inputs)
+
+
+SMALL_BLOCKS = functools.partial(xla.attention, block=3, tile=4)
+
+
+@pytest.mark.parametrize("flags", ROWS)
+def test_flags_in_pairs_equal_the_reference(flags):
+  got = loss_and_grads(SMALL_BLOCKS, flags)
+  want = loss_and_grads(attention, flags)
+  for a, b in zip(*map(jax.tree.leaves, (got, want)), strict=True):
+    # fp32: sums of some ten terms of size 1 in another order.
+    np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("i", range(len(FLAGS)))
+def test_each_flag_changes_the_output(i):
+  flags = tuple(j == i for j in range(len(FLAGS)))
+  off = (False,) * len(FLAGS)
+  _, (with_it, _) = loss_and_grads(SMALL_BLOCKS, flags)
+  _, (without, _) = loss_and_grads(SMALL_BLOCKS, off)
+  assert i == FLAGS.index("offset") or np.abs(with_it - without).max() > 0.01
+
+
+def test_an_offset_changes_what_is_causal():
+  flags = dict.fromkeys(FLAGS, False) | {"causal": True}
+  _, (without, _) = loss_and_grads(SMALL_BLOCKS, tuple(flags.values()))
+  flags["offset"] = True
+  _, (with_it, _) = loss_and_grads(SMALL_BLOCKS, tuple(flags.values()))
+  assert np.abs(with_it - without).max() > 0.01
+
+
+def test_all_flags_in_bfloat16():
+  flags = (True,) * len(FLAGS)
+  got = loss_and_grads(SMALL_BLOCKS, flags, jnp.bfloat16)
+  want = loss_and_grads(attention, flags)
+  for a, b in zip(*map(jax.tree.leaves, (got, want)), strict=True):
+    # Some ten products of 8 bits each, and a cap whose slope is at most 1.
+    a = a.astype(np.float32)
+    np.testing.assert_allclose(a, b, rtol=0, atol=0.05 * np.abs(b).max() + 0.01)
+
+
+def test_the_features_of_the_reference_are_the_definition():
+  """Window, mask, map, cap, scale and sink, one query and head at a time."""
+  flags = (True, True, True, True, True, True, True)
+  inputs, run = case(flags, T)
+  got, lse = run(attention, inputs)
+  i = {name: np.asarray(a, np.float64) for name, a in inputs.items()}
+  ids = np.asarray(segments(S))
+  for b, t, n in np.ndindex(B, T, N):
+    scores, values = [i["sinks"][n]], [np.zeros(3)]
+    for s in range(S):
+      ago = t + 4 - s
+      near = ago < 2 or ago % 3 == 0 or n >= N // 2
+      same = ids[b, s] == ids[b, t + 4] and ids[b, s] != 0
+      if 0 <= ago < 3 and near and same:
+        score = 0.7 * i["q"][b, t, n] @ i["k"][b, s, n // (N // K)]
+        score = 1.5 * np.tanh(score / 1.5) + i["table"][ago + S, n]
+        scores.append(score + i["of_q"][b, t] @ i["of_k"][b, s])
+        values.append(i["v"][b, s, n // (N // K)])
+    p = np.exp(scores)
+    want = (p / p.sum()) @ np.array(values)
+    # fp32: some ten roundings of numbers of size 1.
+    np.testing.assert_allclose(got[b, t, n], want, rtol=0, atol=3e-6)
+    np.testing.assert_allclose(lse[b, t, n], np.log(p.sum()), rtol=0, atol=3e-6)
+
+
+def test_parts_of_the_keys_merge():
   q, k, v = qkv()
-  with pytest.raises(NotImplementedError, match="takes no map of scores"):
-    xla.attention(q, k, v, causal=True, scores=lambda s: s)
+  parts = [
+    attention(q, k[:, part], v[:, part], causal=False, return_lse=True)
+    for part in (slice(0, 4), slice(4, S))
+  ]
+  whole = attention(q, k, v, causal=False, return_lse=True)
+  for a, b in zip(merge(*parts[0], *parts[1]), whole, strict=True):
+    np.testing.assert_allclose(a, b, rtol=0, atol=2e-6)  # fp32: another order
+
+
+def test_tiles_that_no_query_sees_are_not_computed():
+  """NaN there would reach the output, and the gradients."""
+  length = 64
+  keys = jax.random.split(jax.random.key(0), 3)
+  q, k, v = (jax.random.normal(key, (1, length, 2, H)) for key in keys)
+  far = jnp.arange(length) < 32  # keys that only the first queries see
+  k = jnp.where(far[None, :, None, None], jnp.nan, k)
+  at = (jnp.arange(length)[None],)
+  late = Pairs(lambda q, k, shared: (k[0] >= 32)[:, None, None], at, at)
+
+  def loss(q, v):
+    out = xla.attention(q, k, v, causal=True, mask=late, block=8, tile=8)
+    return out[:, 32:].sum()
+
+  for grad in jax.jit(jax.grad(loss, argnums=(0, 1)))(q, v):
+    assert np.isfinite(grad[:, 32:]).all() and grad[:, 32:].any()
