@@ -5,7 +5,14 @@ import functools
 
 import jax
 
-from ..train.accounting import Accounts, accounts, count_params, forward_flops
+from ..train.accounting import (
+  Accounts,
+  accounts,
+  activation_bytes,
+  count_params,
+  forward_flops,
+  tree_bytes,
+)
 from ..train.config import Config
 from ..train.setup import Setup, provisional_setup
 
@@ -39,21 +46,25 @@ class Cost:
   memory: int
 
 
-def cost(config: Config) -> Cost:
-  """Counts without making an array."""
-  a, n = _accounts(_per_update(config)), slots(config)
+def cost(config: Config, counted: Accounts | None = None) -> Cost:
+  """Counts without making an array.
+
+  Args:
+    counted: of a run of the config, which need not be counted again.
+  """
+  a, n = counted or _accounts(_per_update(config)), slots(config)
   return Cost(
     params=a.params,
     tokens=n,
     flops=a.train_flops * n,
     executed_flops=a.executed_flops * n,
-    memory=memory_of(a),
+    memory=2 * a.param_bytes + a.opt_bytes + a.activation_bytes,
   )
 
 
-def memory_of(a: Accounts) -> int:
-  """Bytes that an update needs; gradients are fp32, like the weights."""
-  return 2 * a.param_bytes + a.opt_bytes + a.activation_bytes
+def memory(config: Config) -> int:
+  """`Cost.memory` alone; gradients are fp32, like the weights."""
+  return _memory(_per_update(config))
 
 
 def measure(config: Config, budget: str) -> float:
@@ -66,7 +77,7 @@ def measure(config: Config, budget: str) -> float:
   if budget == "tokens":
     return float(slots(config))
   assert budget == "memory", budget
-  return float(memory_of(_accounts(same)))
+  return float(_memory(same))
 
 
 def _per_update(config: Config) -> Config:
@@ -84,6 +95,14 @@ def _params(config: Config) -> int:
 @functools.lru_cache
 def _train_flops(config: Config) -> float:
   return 3 * forward_flops(one_device(config))
+
+
+@functools.lru_cache
+def _memory(config: Config) -> int:
+  setup = one_device(config)
+  abstract = setup.abstract()
+  kept = 2 * tree_bytes(abstract.params) + tree_bytes(abstract.opt_state)
+  return kept + activation_bytes(setup)
 
 
 @functools.lru_cache

@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from ..train.accounting import Accounts
 from ..train.config import from_dict
 from ..train.logs import read_metrics
 from ..train.story import story
@@ -36,6 +37,7 @@ def make_result(
   seconds: float = 0.0,
   peak_bytes: int = 0,
   together: int = 1,
+  counted: Accounts | None = None,
 ) -> Run:
   """Reads what a run that ended has left.
 
@@ -45,13 +47,14 @@ def make_result(
     together: runs in its program, among which the time is shared out.
     place: the workdir as the record has it.
     error: of a run that failed.
+    counted: sizes of its config, where they are known.
   """
   told, lines = story(workdir), read_metrics(workdir)
   if told.get("restarts"):
     seconds = float(told["seconds"]) / together
   run = read_run(workdir)
   config = from_dict(run["config"]).with_vocab(run["vocab_size"])
-  counted = cost(config)
+  costs = cost(config, counted)
   curves: dict[str, list[tuple[int, float]]] = {}
   for line in lines:
     for name, value in line.items():
@@ -69,9 +72,9 @@ def make_result(
     changes=dict(sorted(changes.items())),  # as the record gives them back
     steps=done,
     tokens=int(told.get("tokens") or 0),
-    params=counted.params,
-    train_flops=counted.flops / config.steps * done,
-    memory_bytes=counted.memory,
+    params=costs.params,
+    train_flops=costs.flops / config.steps * done,
+    memory_bytes=costs.memory,
     seconds=seconds,
     tokens_per_s=float(told.get("tokens_per_s") or 0),
     peak_bytes=peak_bytes,

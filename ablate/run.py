@@ -17,7 +17,7 @@ from . import budget, result
 from . import plan as plans
 from .code import code_version
 from .compare import check_comparable
-from .costs import cost
+from .costs import memory
 from .dry_run import show
 from .execute import has_ended, train_groups
 from .machine import machine
@@ -112,7 +112,7 @@ def dry_run(
   sweep = fair(load_sweep(path, given), None)
   arms = select(sweep.names, options.arms, sweep.baseline)
   n_seeds = _n_seeds(sweep, options)
-  needs = max(cost(sweep[arm].config).memory for arm in arms)
+  needs = max(memory(sweep[arm].config) for arm in arms)
   jobs = machine().jobs(options.jobs, needs, len(arms) * n_seeds)
   show(sweep, arms, n_seeds, jobs, console)
 
@@ -157,7 +157,7 @@ def ablate(
     raise UserError(f"--resume: {folder} holds no sweep to go on with")
   sweep = fair(bare, folder)
   here = machine()
-  needs = max(cost(arm.config).memory for arm in sweep.arms)
+  needs = max(memory(arm.config) for arm in sweep.arms)
   together = here.together(options.together, needs, n_seeds)
   n_groups = len(arms) * -(-n_seeds // together)
   jobs = here.jobs(options.jobs, needs * together, n_groups)

@@ -36,6 +36,9 @@ def main() -> None:
     answer = run_job(json.loads(line))
     busy.clear()  # first: the answer brings the next job
     print(json.dumps(answer), file=answers, flush=True)
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(0)  # its runs are written: to take jax down takes a second
 
 
 def _listen(jobs: queue.Queue[str | None], busy: threading.Event) -> None:
@@ -151,6 +154,7 @@ def _write(
         seconds=seconds,
         peak_bytes=_peak(),
         together=len(workdirs),
+        counted=getattr(outcome, "accounts", None),
       )
     except Exception as error:
       if not isinstance(outcome, Exception):

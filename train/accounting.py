@@ -112,7 +112,7 @@ def _bytes(aval: Any) -> int:
   return math.prod(aval.shape) * jnp.dtype(aval.dtype).itemsize
 
 
-def _tree_bytes(tree: Any) -> int:
+def tree_bytes(tree: Any) -> int:
   return sum(_bytes(a) for a in jax.tree.leaves(tree))
 
 
@@ -156,16 +156,27 @@ def accounts(setup: Setup) -> Accounts:
   return Accounts(
     params=count_params(setup),
     embedding_params=sum(sizes.values()),
-    param_bytes=_tree_bytes(params),
-    opt_bytes=_tree_bytes(abstract.opt_state),
+    param_bytes=tree_bytes(params),
+    opt_bytes=tree_bytes(abstract.opt_state),
     forward_flops=once,
     train_flops=3 * once,
     executed_flops=count_flops(run_grad) / batch["tokens"].size,
-    activation_bytes=saved_bytes(
-      lambda params: forward(params, batch_zeros(batch), None), params
-    ),
+    activation_bytes=activation_bytes(setup),
     decode_state_bytes=decode,
   )
+
+
+def activation_bytes(setup: Setup) -> int:
+  """Kept for the backward pass of one microbatch."""
+  config = setup.config
+  objective = make_objective(config)
+  batch = batch_zeros(_microbatch(config))
+
+  def forward(params):
+    apply = functools.partial(lm.apply, config.model)
+    return objective(apply, params, batch, None).sum
+
+  return saved_bytes(forward, setup.abstract().params)
 
 
 def count_params(setup: Setup) -> int:

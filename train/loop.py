@@ -13,7 +13,7 @@ from rich.console import Console
 
 from ..data.prepare import Prepared, prepare
 from ..errors import UserError
-from .accounting import accounts
+from .accounting import Accounts, accounts
 from .checkpoint import Checkpoints, check_space
 from .config import Config
 from .detail import Detail
@@ -41,6 +41,7 @@ class Result:
   workdir: pathlib.Path
   step: int
   heldout: Mapping[str, float]
+  accounts: Accounts
   stopped: str | None = None
 
 
@@ -368,4 +369,4 @@ def train(
     params = eval_params(fitted.opt, opt_state, params)
     sample(fitted, params, prepared.tokenizer, console)
     console.print(f"\nall of it is in {workdir}")
-  return Result(workdir, loop.step, lane.heldout, stopped)
+  return Result(workdir, loop.step, lane.heldout, loop.accounts, stopped)

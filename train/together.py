@@ -188,7 +188,8 @@ def train_together(
     if ended:
       compare(ended, prepared, configs[0].data, console)
   return [
-    lane.diverged or Result(lane.workdir, loop.step, lane.heldout, stopped)
+    lane.diverged
+    or Result(lane.workdir, loop.step, lane.heldout, loop.accounts, stopped)
     for lane in lanes
   ]
 
