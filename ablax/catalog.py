@@ -65,6 +65,7 @@ def registries() -> tuple[Registry, ...]:
   from .models.ffn import FFNS
   from .models.matmuls import MATMULS
   from .models.mixers import MIXERS
+  from .models.norms import NORMS
   from .models.positions import POSITIONS
   from .train.averages import AVERAGES
   from .train.objectives import OBJECTIVES
@@ -79,6 +80,7 @@ def registries() -> tuple[Registry, ...]:
     TOKENIZERS,
     MIXERS,
     POSITIONS,
+    NORMS,
     FFNS,
     MATMULS,
     OBJECTIVES,

@@ -71,18 +71,6 @@ FEATURES = {
     "Ding et al. 2024, arXiv:2404.10830",
     "data/packing.py",
   ),
-  "rms_norm": Feature(
-    "model.norm=rms_norm",
-    "RMSNorm",
-    "Zhang and Sennrich 2019, arXiv:1910.07467",
-    "models/norms.py",
-  ),
-  "layer_norm": Feature(
-    "model.norm=layer_norm",
-    "LayerNorm",
-    "Ba et al. 2016, arXiv:1607.06450",
-    "models/norms.py",
-  ),
   "pre_norm": Feature(
     "model.residual=pre",
     "Norms before the sublayers",
@@ -107,6 +95,12 @@ FEATURES = {
     "Wang and Komatsuzaki 2021",
     "models/block.py",
   ),
+  "deep_norm": Feature(
+    "model.residual=deep_norm",
+    "DeepNorm",
+    "Wang et al. 2022, arXiv:2203.00555",
+    "models/block.py",
+  ),
   "tied_embeddings": Feature(
     "model.tie_embeddings=True",
     "Output matrix tied to the embeddings",
@@ -118,6 +112,36 @@ FEATURES = {
     "Soft cap on the logits",
     "Gemma Team 2024, arXiv:2408.00118",
     "models/lm.py",
+  ),
+  "soft_cap_attention": Feature(
+    "model.opts.attention.soft_cap=50.0",
+    "Soft cap on the scores of attention",
+    "Gemma Team 2024, arXiv:2408.00118",
+    "kernels/flash_attention/reference.py",
+  ),
+  "attention_sinks": Feature(
+    "model.opts.attention.sinks=True",
+    "A learned score per head that joins the softmax",
+    "OpenAI 2025, arXiv:2508.10925",
+    "kernels/flash_attention/reference.py",
+  ),
+  "qk_norm": Feature(
+    "model.opts.attention.qk_norm=rms_norm",
+    "Norms of queries and keys",
+    "Dehghani et al. 2023, arXiv:2302.05442",
+    "models/mixers/attention.py",
+  ),
+  "log_n": Feature(
+    "model.opts.attention.log_n=1024",
+    "Scores that grow with the logarithm of the length",
+    "Chiang and Cholak 2022, arXiv:2202.12172",
+    "models/mixers/attention.py",
+  ),
+  "clip_qkv": Feature(
+    "model.opts.attention.clip_qkv=8.0",
+    "Queries, keys and values cut to a range",
+    "MosaicML 2023",
+    "models/mixers/attention.py",
   ),
   "dropout": Feature(
     "model.dropout=0.1",

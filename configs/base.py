@@ -39,7 +39,7 @@ def get_config() -> ConfigDict:
   m.ffn = "glu"
   m.norm = "rms_norm"
   m.norm_eps = 1e-5
-  m.residual = "pre"  # pre | post | sandwich | parallel
+  m.residual = "pre"  # pre | post | sandwich | parallel | deep_norm
   m.tie_embeddings = True  # the output matrix is the embedding table
   m.use_bias = False  # biases in every projection
   m.dropout = 0.0  # after embedding, mixer and ffn; in [0, 1)

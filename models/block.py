@@ -7,7 +7,7 @@ import jax
 from jaxtyping import Array, Float, Int
 
 from ..parallel.rules import constrain
-from .config import ModelConfig
+from .config import NORMED_AFTER, ModelConfig
 from .context import Context, dropout, stochastic_depth
 from .ffn import FFNS
 from .mixers import MIXERS, State
@@ -38,7 +38,9 @@ class Block(nn.Module):
   `residual` is where the norms stand: "pre" x + f(norm(x)) (Xiong et al.
   2020, arXiv:2002.04745); "post" norm(x + f(x)) (Vaswani et al. 2017);
   "sandwich" x + norm(f(norm(x))) (Ding et al. 2021, arXiv:2105.13290);
-  "parallel" x + mixer(norm(x)) + ffn(norm(x)) (Wang and Komatsuzaki 2021).
+  "parallel" x + mixer(norm(x)) + ffn(norm(x)) (Wang and Komatsuzaki 2021);
+  "deep_norm" norm((2L)^(1/4) x + f(x)), with smaller initial weights (Wang et
+  al. 2022, arXiv:2203.00555).
   """
 
   config: ModelConfig
@@ -67,10 +69,11 @@ class Block(nn.Module):
       h_BTD = norm("norm", x_BTD)
       y_BTD, state = mixer(h_BTD, ctx, state)
       x_BTD = x_BTD + branch("mixer", y_BTD) + branch("ffn", ffn(h_BTD, ctx))
-    elif c.residual == "post":
+    elif c.residual in NORMED_AFTER:
+      alpha = (2 * c.n_layers) ** 0.25 if c.residual == "deep_norm" else 1.0
       y_BTD, state = mixer(x_BTD, ctx, state)
-      x_BTD = norm("mixer_norm", x_BTD + branch("mixer", y_BTD))
-      x_BTD = norm("ffn_norm", x_BTD + branch("ffn", ffn(x_BTD, ctx)))
+      x_BTD = norm("mixer_norm", alpha * x_BTD + branch("mixer", y_BTD))
+      x_BTD = norm("ffn_norm", alpha * x_BTD + branch("ffn", ffn(x_BTD, ctx)))
     else:
       y_BTD, state = mixer(norm("mixer_norm", x_BTD), ctx, state)
       if c.residual == "sandwich":

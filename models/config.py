@@ -9,7 +9,9 @@ from ..registry import Opts
 
 PARAM_DTYPES = ("float32", "bfloat16")
 COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
-RESIDUALS = ("pre", "post", "sandwich", "parallel")
+RESIDUALS = ("pre", "post", "sandwich", "parallel", "deep_norm")
+# The stream itself is normed: nothing is left to the end.
+NORMED_AFTER = ("post", "deep_norm")
 MUP_GROWS = ("n_heads", "head_dim")
 
 
@@ -106,7 +108,7 @@ class ModelConfig:
     from .norms import NORMS
 
     self._one_of("remat", tuple(REMAT))
-    self._one_of("norm", tuple(NORMS))
+    NORMS.module(self.norm)  # it is there
     check_word("model.implementation", self.implementation)
     from .mixers import MIXERS
 

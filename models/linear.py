@@ -19,6 +19,8 @@ class Projection(nn.Module):
 
   The kernel starts as N(0, 1/fan_in) times `init_scale`; one that writes to
   the residual stream is divided by sqrt(2 L) too (Radford et al. 2019, 2.3).
+  DeepNorm instead multiplies it, and what leads to it other than by a softmax,
+  by (8 L)^(-1/4) (Wang et al. 2022, arXiv:2203.00555).
 
   Attributes:
     spec: an einsum of the input and the kernel, in the repository's letters:
@@ -26,6 +28,8 @@ class Projection(nn.Module):
     shape: sizes of the kernel's axes.
     axes: logical axes of the kernel.
     to_residual: the output is added to the residual stream.
+    to_branch: the output reaches one that does so, linearly or by an
+      activation: values, and the first matrices of an ffn.
     bias: whether it has one; None: as `model.use_bias` says.
   """
 
@@ -34,6 +38,7 @@ class Projection(nn.Module):
   shape: tuple[int, ...]
   axes: tuple[str, ...]
   to_residual: bool = False
+  to_branch: bool = False
   bias: bool | None = None
 
   @nn.compact
@@ -52,7 +57,10 @@ class Projection(nn.Module):
       n for a, n in zip(letters, self.shape, strict=True) if a not in out
     )
     std = c.init_scale / math.sqrt(fan_in)
-    if self.to_residual:
+    if c.residual == "deep_norm":
+      if self.to_residual or self.to_branch:
+        std *= (8 * c.n_layers) ** -0.25
+    elif self.to_residual:
       std /= math.sqrt(2 * c.n_layers)
     roles = tuple(
       "in" if a not in out else "batch" if a in inputs else "out"

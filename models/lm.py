@@ -23,7 +23,7 @@ from ..kernels.cross_entropy import Sums
 from ..kernels.dispatch import dispatch
 from ..parallel.rules import constrain, shards
 from .block import stack
-from .config import ModelConfig
+from .config import NORMED_AFTER, ModelConfig
 from .context import Context, DropoutKey, dropout
 from .gumbel import gumbel_argmax
 from .mup import base_config, parametrize, readout_scale
@@ -168,7 +168,7 @@ class Decoder(nn.Module):
       states = state[name] if state else (None,) * len(mixers)
       x_BTD, new_state[name] = layers(x_BTD, ctx, first_layers, states)
       layer += len(mixers) * repeats
-    if c.residual != "post":
+    if c.residual not in NORMED_AFTER:
       x_BTD = NORMS[c.norm](c, name="final_norm")(x_BTD)
     if (scale := readout_scale(c)) != 1:
       x_BTD *= scale

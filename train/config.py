@@ -27,6 +27,7 @@ from ..models.config import ModelConfig
 from ..models.ffn import FFNS
 from ..models.matmuls import MATMULS
 from ..models.mixers import MIXERS
+from ..models.norms import NORMS
 from ..models.positions import POSITIONS
 from ..parallel.mesh import MeshConfig
 from ..registry import Opts, Registry
@@ -103,6 +104,8 @@ class Config:
       node = functools.reduce(lambda n, k: n.get(k, {}), path, same)
       if node.get(last) == off:
         del node[last]
+    for norm in ("rms_norm", "layer_norm"):  # when norms had no options
+      same["model"]["opts"].pop(norm, None)
     same["plugins"] = [
       pathlib.Path(path).read_text(encoding="utf-8") for path in self.plugins
     ]
@@ -149,6 +152,7 @@ def _choices(c: Mapping[str, Any]) -> Iterator[tuple[str, Registry, str]]:
   for mixer in dict.fromkeys(c["model"]["pattern"]):
     yield "model", MIXERS, mixer
   yield "model", POSITIONS, c["model"]["position"]
+  yield "model", NORMS, c["model"]["norm"]
   yield "model", FFNS, c["model"]["ffn"]
   yield "model", MATMULS, c["model"]["matmul"]
   yield "opt", OPTIMIZERS, c["opt"]["name"]

@@ -23,9 +23,9 @@ class Pairs:
   queries and keys, and `shared` whole. Arrays of floats get gradients.
 
   Attributes:
-    function: as `scores`, which maps scores, `(s_BNTS, q, k, shared) -> s_BNTS`;
-      as `mask`, which says who is seen, `(q, k, shared) -> bool`, of a shape
-      that broadcasts to [B, N, T, S].
+    function: of `scores`, a map `(s_BNTS, q, k, shared) -> s_BNTS`; of `mask`,
+      `(q, k, shared) -> bool` of who is seen, a shape that broadcasts to
+      [B, N, T, S].
     of_queries: arrays [B or 1, T, ...].
     of_keys: arrays [B or 1, S, ...].
     shared: any arrays, such as a table.

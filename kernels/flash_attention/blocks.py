@@ -56,9 +56,7 @@ def runs(static: Static, T: int, S: int) -> Iterator[Run]:
       yield Run(first, size, n, max(span, 1))
 
 
-def first_key(
-  static: Static, run: Run, i: Any, q_offset: Any, S: int
-) -> Any:
+def first_key(static: Static, run: Run, i: Any, q_offset: Any, S: int) -> Any:
   """Where the `span` keys of a run's i-th block begin."""
   if not static.window or run.span == S:
     return 0

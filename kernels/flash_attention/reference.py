@@ -40,7 +40,7 @@ def attention(
     soft_cap: c, where scores become c tanh(score / c); 0: none. Gemma 2
       (arXiv:2408.00118).
     sinks_N: a score for each head that joins the softmax and has no value;
-      Agarwal et al. 2025 (gpt-oss, arXiv:2508.10925).
+      OpenAI 2025 (gpt-oss, arXiv:2508.10925).
     return_lse: also the logsumexp of each query's scores, sink included.
 
   Returns:

@@ -227,14 +227,17 @@ def _forward(static: Static, given: _Given, masks: _Masks):
 
       # A row that sees nothing has no maximum, and gives zeros.
       shape = (B, K, G, run.size, 1)
-      m, l = jnp.full(shape, -1e30), jnp.zeros(shape)
+      start = jnp.full(shape, -1e30), jnp.zeros(shape)
       if sinks_N is not None:
-        m = jnp.broadcast_to(sinks_N.reshape(K, G, 1, 1), shape)
-        l = jnp.ones(shape)
-      start = (m, l, jnp.zeros((B, K, G, run.size, V)))
-      m, l, o_BKGTV = _over_tiles(static, masks, run, i, q, S, step, start)
-      l = jnp.maximum(l, 1e-30)
-      return carry, ((o_BKGTV / l).astype(v_BKSV.dtype), (m + jnp.log(l))[..., 0])
+        sink_BKGT1 = jnp.broadcast_to(sinks_N.reshape(K, G, 1, 1), shape)
+        start = sink_BKGT1, jnp.ones(shape)
+      start = (*start, jnp.zeros((B, K, G, run.size, V)))
+      m_BKGT1, l_BKGT1, o_BKGTV = _over_tiles(
+        static, masks, run, i, q, S, step, start
+      )
+      l_BKGT1 = jnp.maximum(l_BKGT1, 1e-30)
+      o_BKGTV = (o_BKGTV / l_BKGT1).astype(v_BKSV.dtype)
+      return carry, (o_BKGTV, (m_BKGT1 + jnp.log(l_BKGT1))[..., 0])
 
     _, (o_run, lse_run) = loop(one, None, run.n)
     o.append(_joined(o_run, 3))
@@ -258,7 +261,9 @@ def _attend_forward(static, given, masks):
 def _floats(pairs: Pairs | None) -> tuple[list[Array], Callable[..., Any]]:
   """The arrays that have gradients, and what puts others in their place."""
   leaves, tree = jax.tree.flatten(pairs)
-  kept = [i for i, a in enumerate(leaves) if jnp.issubdtype(a.dtype, jnp.inexact)]
+  kept = [
+    i for i, a in enumerate(leaves) if jnp.issubdtype(a.dtype, jnp.inexact)
+  ]
 
   def put(floats: list[Array]) -> Any:
     new = list(leaves)
@@ -372,9 +377,7 @@ def _attend_backward(static, residuals, cotangents):
         )
 
       start = (zeros(q), *carry)
-      dq_BKGTH, *carry = _over_tiles(
-        static, masks, run, i, q, S, step, start
-      )
+      dq_BKGTH, *carry = _over_tiles(static, masks, run, i, q, S, step, start)
       return tuple(carry), dq_BKGTH.astype(q.dtype)
 
     carry, dq_run = loop(one, carry, run.n)

@@ -30,8 +30,8 @@ class GLU(FFN):
     D, F = c.d_model, c.ff_dim
 
     into = (c, "BTD,DF->BTF", (D, F), ("embed", "ff"))
-    gate_BTF = Projection(*into, name="gate")(x_BTD)
-    up_BTF = Projection(*into, name="up")(x_BTD)
+    gate_BTF = Projection(*into, to_branch=True, name="gate")(x_BTD)
+    up_BTF = Projection(*into, to_branch=True, name="up")(x_BTD)
     h_BTF = ACTIVATIONS[c.options("glu").activation](gate_BTF) * up_BTF
     h_BTF = constrain(h_BTF, "batch", "seq", "ff")
     down = Projection(

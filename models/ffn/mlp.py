@@ -28,7 +28,8 @@ class MLP(FFN):
   ) -> Float[Array, "B T D"]:
     c = self.config
     D, F = c.d_model, c.ff_dim
-    up = Projection(c, "BTD,DF->BTF", (D, F), ("embed", "ff"), name="up")
+    axes = ("embed", "ff")
+    up = Projection(c, "BTD,DF->BTF", (D, F), axes, to_branch=True, name="up")
     down = Projection(
       c, "BTF,FD->BTD", (F, D), ("ff", "embed"), to_residual=True, name="down"
     )

@@ -94,12 +94,13 @@ class Attention(Mixer):
   @classmethod
   def check(cls, config: ModelConfig) -> None:
     own = cls.options(config).position
-    if own and own != config.position:
-      if POSITIONS[own].embed is not Position.embed:
-        raise UserError(
-          f"model.opts.{cls.word}.position={own!r} acts on the embeddings,"
-          f" before any layer; set model.position={own!r}"
-        )
+    if own in ("", config.position):
+      return
+    if POSITIONS[own].embed is not Position.embed:
+      raise UserError(
+        f"model.opts.{cls.word}.position={own!r} acts on the embeddings,"
+        f" before any layer; set model.position={own!r}"
+      )
 
   @classmethod
   def window(cls, config: ModelConfig) -> int:
@@ -154,6 +155,7 @@ class Attention(Mixer):
         f"BTD,D{letter}H->BT{letter}H",
         (D, n, H),
         ("embed", heads, "head_dim"),
+        to_branch=name == "v",
         bias=c.use_bias or o.qkv_bias,
         name=name,
       )

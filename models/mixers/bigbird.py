@@ -1,7 +1,8 @@
-"""BigBird: window, global and random blocks (Zaheer et al. 2020, arXiv:2007.14062).
+"""BigBird's sparse attention (Zaheer et al. 2020, arXiv:2007.14062).
 
-The paper's is bidirectional; here a causal model draws its random blocks among
-those before, and the first blocks of a document are the global ones.
+The window, global blocks and random ones. The paper's is bidirectional; here a
+causal model draws its random blocks among those before, and the first blocks of
+a document are the global ones.
 """
 
 import dataclasses
@@ -35,7 +36,11 @@ class Options(attention.Options):
 
 
 def _seen(q, k, shared):
-  (q_BT,), (k_BS,), (block, window, n_global, layer, draws, heads_N) = q, k, shared
+  (q_BT,), (k_BS,), (block, window, n_global, layer, draws, heads_N) = (
+    q,
+    k,
+    shared,
+  )
   q_BT, k_BS = q_BT // block, k_BS // block
   q_BT1, k_B1S = q_BT[:, :, None], k_BS[:, None, :]
   near = jnp.abs(q_BT1 - k_B1S) < window

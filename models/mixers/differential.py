@@ -54,7 +54,9 @@ class Differential(attention.Attention):
     first, second = jnp.split(o_BTNV, 2, axis=2)
 
     def vector(name):
-      return declare(self, name, normal(0.1), (H,), ("head_dim",), c.param_dtype)
+      return declare(
+        self, name, normal(0.1), (H,), ("head_dim",), c.param_dtype
+      )
 
     depth = jnp.asarray(ctx.layer, jnp.float32)
     start = 0.8 - 0.6 * jnp.exp(-0.3 * depth)

@@ -1,7 +1,7 @@
-"""Longformer's window and global tokens (Beltagy et al. 2020, arXiv:2004.05150).
+"""Longformer: window and global tokens (Beltagy et al. 2020, arXiv:2004.05150).
 
 The paper's is bidirectional, with projections of their own for global tokens;
-here a causal model has one set, and the tokens that begin a document are global.
+here a causal model has one set, and the first tokens of a document are global.
 """
 
 import dataclasses

@@ -105,7 +105,7 @@ class MLA(attention.Attention):
 
     axes = ("latent", "heads", "head_dim")
     k_up = project("k_up", "BTC,CNH->BTNH", (C, N, H), axes)
-    v_up = project("v_up", "BTC,CNH->BTNH", (C, N, H), axes)
+    v_up = project("v_up", "BTC,CNH->BTNH", (C, N, H), axes, to_branch=True)
     absorbed = state is not None and x_BTD.shape[1] < H
     if absorbed:
       q_BTNC = k_up(q_BTNH, "BTNH,CNH->BTNC")

@@ -1,4 +1,4 @@
-"""StreamingLLM: sink tokens and a window (Xiao et al. 2023, arXiv:2309.17453)."""
+"""StreamingLLM's sinks and window (Xiao et al. 2023, arXiv:2309.17453)."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -125,7 +125,9 @@ def _keep_first(
   def keep(name: str) -> Array:
     old, a = state[name], chunk[name].astype(state[name].dtype)
     tail = (1,) * (a.ndim - 2)
-    taken = jnp.take_along_axis(a, last_Bn.reshape(*last_Bn.shape, *tail), axis=1)
+    taken = jnp.take_along_axis(
+      a, last_Bn.reshape(*last_Bn.shape, *tail), axis=1
+    )
     return jnp.where(found_Bn.reshape(*found_Bn.shape, *tail), taken, old)
 
   return {name: keep(name) for name in state}

@@ -17,7 +17,9 @@ class Options(attention.Options):
   def __post_init__(self):
     super().__post_init__()
     if self.stride < 2:
-      raise UserError(f"stride={self.stride} must be at least 2, or all is seen")
+      raise UserError(
+        f"stride={self.stride} must be at least 2, or all is seen"
+      )
 
 
 def _near_and_steps(q, k, shared):
@@ -54,4 +56,6 @@ class Strided(attention.Attention):
     if o.split:
       shared += (jnp.arange(self.config.n_heads) % 2 == 1,)
     keys = (slots.positions_BS,)
-    return Pairs(_split if o.split else _merged, (ctx.positions_BT,), keys, shared)
+    return Pairs(
+      _split if o.split else _merged, (ctx.positions_BT,), keys, shared
+    )

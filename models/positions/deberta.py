@@ -71,9 +71,9 @@ class DeBERTa(Position):
   """Content to content, to position, and position to content; section 3.1.
 
   Scores are divided by sqrt(3 H). Each layer projects the table of distances
-  by matrices of its own. Both terms have the row delta(i, j), as in the authors'
-  code and in all weights that it trained; the paper writes delta(j, i) for the
-  second.
+  by matrices of its own. Both terms have the row delta(i, j), as in the code of
+  the authors and in all weights that it trained; the paper writes delta(j, i)
+  for the second.
   """
 
   word = "deberta"

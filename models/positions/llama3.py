@@ -36,6 +36,8 @@ class Llama3(RoPE):
     o = self.options
     kept = super().frequencies(R, length_B)
     turns = self.original_len * kept / (2 * math.pi)
-    fast = (turns - o.low_freq_factor) / (o.high_freq_factor - o.low_freq_factor)
+    fast = (turns - o.low_freq_factor) / (
+      o.high_freq_factor - o.low_freq_factor
+    )
     fast = jnp.clip(fast, 0, 1)
     return kept / o.factor * (1 - fast) + kept * fast

@@ -15,8 +15,8 @@ from .rope import RoPE, Scaled
 
 @dataclasses.dataclass(frozen=True)
 class Options(Scaled):
-  short_factors: tuple[float, ...] = ()  # of each pair; (): all 1
-  long_factors: tuple[float, ...] = ()  # of each pair; (): all `factor`
+  short_factors: tuple[float, ...] = (1.0,)  # of each pair, or one for all
+  long_factors: tuple[float, ...] = (0.0,)  # likewise; 0: `factor`
   # Of turned vectors; 0: sqrt(1 + ln(factor) / ln(original_len)).
   attention_factor: float = 0.0
 
@@ -27,19 +27,21 @@ class LongRoPE(RoPE):
   word = "longrope"
   option_type = Options
 
-  def _factors(self, key: str, R: int, default: float):
-    factors = getattr(self.options, key) or (default,) * (R // 2)
+  def _factors(self, key: str, R: int):
+    factors = getattr(self.options, key)
+    if len(factors) == 1:
+      factors *= R // 2
     if len(factors) != R // 2:
       raise UserError(
         f"model.opts.longrope.{key} has {len(factors)} factors, and a head has"
-        f" {R // 2} pairs; give one for each"
+        f" {R // 2} pairs; give one for each, or one for all"
       )
-    return jnp.array(factors, jnp.float32)
+    return jnp.array([f or self.options.factor for f in factors], jnp.float32)
 
   def frequencies(self, R, length_B):
     kept = super().frequencies(R, length_B)
-    short_r = self._factors("short_factors", R, 1.0)
-    long_r = self._factors("long_factors", R, self.options.factor)
+    short_r = self._factors("short_factors", R)
+    long_r = self._factors("long_factors", R)
     if length_B is None:
       return kept / short_r
     is_long_B1 = (length_B > self.original_len)[:, None]

@@ -15,7 +15,9 @@ PAIRINGS = ("halves", "interleaved")
 @dataclasses.dataclass(frozen=True)
 class Options:
   rope_theta: float = 10_000.0  # base of the wavelengths
-  pairing: str = "halves"  # (i, i + R/2), as Llama's | interleaved, (2i, 2i + 1)
+  pairing: str = (
+    "halves"  # (i, i + R/2), as Llama's | interleaved, (2i, 2i + 1)
+  )
   fraction: float = 1.0  # R/H, the share of a head's dimensions that are turned
 
   def __post_init__(self):

@@ -7,9 +7,7 @@ from ...errors import UserError
 from . import Position
 
 
-def sinusoid(
-  positions: Int[Array, "..."], size: int
-) -> Float[Array, "... C"]:
+def sinusoid(positions: Int[Array, "..."], size: int) -> Float[Array, "... C"]:
   """sin and cos of positions * 10000^(-2i/size), in halves; section 3.5.
 
   The paper has them in turn; a linear map after them does not know.

@@ -9,13 +9,17 @@ from ablax.models.block import Block
 from ablax.models.config import RESIDUALS
 from ablax.models.context import Context
 from ablax.models.ffn import FFNS
+from ablax.models.lm import param_specs
 from ablax.models.mixers import MIXERS
 from ablax.models.norms import NORMS
 from ablax.models.param import init_params, specs
 
 PROVES = (
-  "feature:rms_norm",
-  "feature:layer_norm",
+  "norm:rms_norm",
+  "norm:layer_norm",
+  "norm:dynamic_tanh",
+  "norm:none",
+  "feature:deep_norm",
   "feature:pre_norm",
   "feature:post_norm",
   "feature:sandwich_norm",
@@ -29,10 +33,15 @@ X = np.asarray(jax.random.normal(jax.random.key(0), (B, T, D)))
 def exact_norm(name, x, params, eps):
   """As the papers have it; the population variance over the last axis."""
   x = x.astype(np.float64)
+  if name == "none":
+    return x
   scale = np.asarray(params["scale"], np.float64)
   if name == "layer_norm":
     x = x - x.mean(-1, keepdims=True)
     bias = np.asarray(params["bias"], np.float64)
+  elif name == "dynamic_tanh":
+    alpha = np.asarray(params["alpha"], np.float64)
+    return np.tanh(alpha * x) * scale + np.asarray(params["bias"], np.float64)
   else:
     bias = 0.0
   return x / np.sqrt((x**2).mean(-1, keepdims=True) + eps) * scale + bias
@@ -63,6 +72,30 @@ def test_a_norm_is_its_formula(model_config, name, size):
   )
 
 
+def test_deep_norm_starts_smaller(model_config):
+  """By (8L)^(-1/4) where a branch is linear, and not where a softmax is."""
+
+  def std(residual, *path):
+    config = model_config(residual=residual, n_layers=8, d_model=64)
+    found = param_specs(config)["groups"]["0"]
+    for name in path:
+      found = found[name]
+    return float(init_params(found, jax.random.key(0))["kernel"].std())
+
+  beta = (8 * 8) ** -0.25
+  for path, factor in (
+    (("mixer", "q"), 1.0),
+    (("mixer", "k"), 1.0),
+    (("mixer", "v"), beta),
+    (("mixer", "o"), beta * (2 * 8) ** 0.5),
+    (("ffn", "up"), beta),
+    (("ffn", "gate"), beta),
+    (("ffn", "down"), beta * (2 * 8) ** 0.5),
+  ):
+    ratio = std("deep_norm", *path) / std("pre", *path)
+    assert ratio == pytest.approx(factor, rel=1e-5), path
+
+
 @pytest.mark.parametrize("residual", RESIDUALS)
 def test_a_block_is_its_equation(model_config, residual):
   config = model_config(residual=residual, norm="layer_norm")
@@ -90,9 +123,10 @@ def test_a_block_is_its_equation(model_config, residual):
   if residual == "pre":
     h = x + mixer(norm("mixer_norm", x))
     want = h + ffn(norm("ffn_norm", h))
-  elif residual == "post":
-    h = norm("mixer_norm", x + mixer(x))
-    want = norm("ffn_norm", h + ffn(h))
+  elif residual in ("post", "deep_norm"):
+    alpha = (2 * config.n_layers) ** 0.25 if residual == "deep_norm" else 1
+    h = norm("mixer_norm", alpha * x + mixer(x))
+    want = norm("ffn_norm", alpha * h + ffn(h))
   elif residual == "sandwich":
     h = x + norm("mixer_out_norm", mixer(norm("mixer_norm", x)))
     want = h + norm("ffn_out_norm", ffn(norm("ffn_norm", h)))

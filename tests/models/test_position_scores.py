@@ -1,5 +1,6 @@
 """What positions add to scores, against their formulas in float64."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,20 +43,16 @@ class Scores:
     asked = Asked(self.q, self.k, self.at, self.at, 0.3, causal, shared)
     position = POSITIONS[word](config)
 
-    @jax.jit
-    def scores(params, asked):
-      def run(module):
-        q, k = (module.rotate(a, asked.q_positions_BT) for a in asked[:2])
-        s = asked.scale * jnp.einsum("BTNH,BSNH->BNTS", q, k)
-        pairs = module.scores(asked)
-        return s if pairs is None else pairs(s)
+    def scores(module):
+      q, k = (module.rotate(a, self.at) for a in (self.q, self.k))
+      s_BNTS = asked.scale * jnp.einsum("BTNH,BSNH->BNTS", q, k)
+      pairs = module.scores(asked)
+      return s_BNTS if pairs is None else pairs(s_BNTS)
 
-      return nn_run(position, params, run)
-
-    asked_shapes = asked
-    declared = specs(position, asked_shapes, method="scores")
+    declared = specs(position, asked=asked, method="scores")
     self.params = self.drawn(declared, keys[3])
-    self.got = np.asarray(scores(self.params, asked))
+    run = jax.jit(nn.apply(scores, position))
+    self.got = np.asarray(run({"params": self.params}))
 
   @staticmethod
   def drawn(declared, key):
@@ -77,12 +74,6 @@ class Scores:
         np.testing.assert_allclose(self.got[b, n, t, s], want, atol=2e-5)
 
 
-def nn_run(module, params, run):
-  import flax.linen as nn
-
-  return nn.apply(run, module)({"params": params})
-
-
 @pytest.fixture
 def scores(model_config):
   def make(word, causal=True, **opts):
@@ -98,9 +89,8 @@ def scores(model_config):
 
 def waves(position, size):
   frequency = 10_000.0 ** (-np.arange(0, size, 2) / size)
-  return np.concatenate([np.sin(position * frequency)] + [
-    np.cos(position * frequency)
-  ])
+  angle = position * frequency
+  return np.concatenate([np.sin(angle), np.cos(angle)])
 
 
 def turned(x, position):
@@ -233,5 +223,7 @@ def test_layers_may_have_positions_of_their_own(model_config):
 
 
 def test_an_absolute_position_is_no_layers_own(model_config):
-  with pytest.raises(UserError, match=r"opts.attention.position='learned' acts"):
+  with pytest.raises(
+    UserError, match=r"opts.attention.position='learned' acts"
+  ):
     model_config(opts={"attention.position": "learned"})

@@ -7,7 +7,7 @@ import pytest
 
 from ablax.errors import UserError
 from ablax.models.block import Block
-from ablax.models.config import RESIDUALS
+from ablax.models.config import NORMED_AFTER, RESIDUALS
 from ablax.models.context import Context, DropoutKey, stochastic_depth
 from ablax.models.param import init_params, specs
 
@@ -118,7 +118,7 @@ def test_a_dropped_branch_is_gone_from_each_wiring(model_config, residual):
     np.testing.assert_allclose(
       got[i], run(factors, plain)[i], rtol=0, atol=2e-5
     )
-  if residual != "post":
+  if residual not in NORMED_AFTER:
     none = run(with_factors(mixer=0.0, ffn=0.0), plain)
     np.testing.assert_array_equal(none, np.asarray(x))
 

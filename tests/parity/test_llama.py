@@ -18,7 +18,7 @@ PROVES = (
   "mixer:attention",
   "position:rope",
   "ffn:glu",
-  "feature:rms_norm",
+  "norm:rms_norm",
   "feature:pre_norm",
 )
 

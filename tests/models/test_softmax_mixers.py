@@ -1,0 +1,293 @@
+"""Who sees whom in each softmax mixer, pair by pair in float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ablax.errors import UserError
+from ablax.models.context import Context
+from ablax.models.mixers import MIXERS
+from ablax.models.once import Alone
+from ablax.models.param import init_params, specs
+
+PROVES = (
+  "mixer:attention",
+  "mixer:sliding_window",
+  "mixer:streaming",
+  "mixer:strided",
+  "mixer:fixed",
+  "mixer:longformer",
+  "mixer:bigbird",
+  "mixer:mla",
+  "feature:log_n",
+  "feature:clip_qkv",
+)
+
+B, T, D, N, K, H = 2, 23, 24, 4, 2, 6
+
+
+def drawn(config, mixer, ctx, x):
+  module = Alone(config, mixer)
+  return init_params(specs(module, x, ctx), jax.random.key(0))
+
+
+@pytest.fixture
+def outputs(model_config):
+  """A function to (ours, params, x) of a mixer's options."""
+
+  def make(mixer, position="none", **opts):
+    opts = {f"{mixer}.{k}": v for k, v in opts.items()}
+    config = model_config(pattern=(mixer,), position=position, opts=opts)
+    x = jax.random.normal(jax.random.key(1), (B, T, D))
+    ctx = Context(jnp.broadcast_to(jnp.arange(T), (B, T)))
+    params = drawn(config, mixer, ctx, x)
+    run = jax.jit(
+      lambda p, x: Alone(config, mixer).apply({"params": p}, x, ctx)
+    )
+    return run(params, x)[0], params["mixer"], x
+
+  return make
+
+
+def by_loops(params, x, seen, score=lambda q, k, t, s, n: q @ k / H**0.5):
+  """Attention with `seen(t, s, n)` and `score(q, k, t, s, n)`, in float64."""
+  p = jax.tree.map(lambda a: np.asarray(a, np.float64), params)
+  x = np.asarray(x, np.float64)
+  q, k, v = (np.einsum("BTD,DNH->BTNH", x, p[name]["kernel"]) for name in "qkv")
+  out = np.zeros((B, T, N, H))
+  for b, t, n in np.ndindex(B, T, N):
+    keys = [s for s in range(t + 1) if seen(t, s, n)]
+    head = n // (N // K)
+    scores = [score(q[b, t, n], k[b, s, head], t, s, n) for s in keys]
+    w = np.exp(np.array(scores) - max(scores))
+    out[b, t, n] = w / w.sum() @ v[b, keys, head]
+  return np.einsum("BTNH,NHD->BTD", out, p["o"]["kernel"])
+
+
+def alibi(q, k, t, s, n, away=None):
+  away = t - s if away is None else away
+  return q @ k / H**0.5 - 2.0 ** (-8 * (n + 1) / N) * away
+
+
+MASKS = {
+  "sliding_window": ({"window": 5}, lambda t, s, n: t - s < 5),
+  "strided": ({"stride": 4}, lambda t, s, n: t - s < 4 or (t - s) % 4 == 0),
+  "fixed": (
+    {"stride": 5, "summary": 2},
+    lambda t, s, n: t // 5 == s // 5 or s % 5 >= 3,
+  ),
+  "longformer": (
+    {"window": 4, "n_global": 2},
+    lambda t, s, n: t - s < 4 or s < 2 or t < 2,
+  ),
+}
+
+
+def close(got, want):
+  # fp32: sums of some 20 terms, of numbers of size 1, in another order.
+  np.testing.assert_allclose(got, want, rtol=0, atol=5e-6)
+
+
+@pytest.mark.parametrize("mixer", MASKS)
+def test_it_sees_what_its_paper_says(outputs, mixer):
+  opts, seen = MASKS[mixer]
+  got, params, x = outputs(mixer, **opts)
+  close(got, by_loops(params, x, seen))
+
+
+def test_strided_heads_may_take_turns(outputs):
+  got, params, x = outputs("strided", stride=4, split=True)
+
+  def seen(t, s, n):
+    return (t - s) % 4 == 0 if n % 2 else t - s < 4
+
+  close(got, by_loops(params, x, seen))
+
+
+def test_a_dilated_window_is_that_of_half_the_heads(outputs):
+  got, params, x = outputs("longformer", window=3, n_global=0, dilation=2)
+
+  def seen(t, s, n):
+    return (t - s) % 2 == 0 and t - s < 6 if n >= N // 2 else t - s < 3
+
+  close(got, by_loops(params, x, seen))
+
+
+def test_bigbird_draws_its_blocks_among_those_before(model_config):
+  """The same for all queries of a block, other ones by head and layer."""
+  config = model_config(
+    pattern=("bigbird",),
+    opts={"bigbird.block": 3, "bigbird.window": 1, "bigbird.n_global": 1},
+  )
+  length = 60
+  ctx = Context(jnp.arange(length)[None])
+  mixer = MIXERS["bigbird"](config)
+
+  def seen(layer):
+    from ablax.models.mixers.cache import only_chunk
+
+    here = ctx.at_layer(layer)
+    return np.asarray(mixer.mask(here, only_chunk({}, here))())[0]
+
+  first = seen(0)
+  blocks = first[:, ::3, ::3]
+  assert (np.repeat(np.repeat(blocks, 3, 1), 3, 2) == first).all()
+  drawn = blocks.copy()
+  drawn[:, :, 0] = False
+  drawn[:, np.arange(20), np.arange(20)] = False
+  drawn[:, 0] = False  # the global block sees all
+  assert not np.triu(drawn, 1).any() and (drawn.sum(-1) <= 1).all()
+  assert drawn[:, 5:].any(-1).mean() > 0.7  # some draws are the global block
+  assert (drawn[0] != drawn[1]).any() and (seen(1) != first).any()
+
+
+def test_streaming_counts_positions_within_its_cache(outputs):
+  """First tokens are no further away than the cache is long."""
+  got, params, x = outputs("streaming", "alibi", window=5, first=2)
+
+  def score(q, k, t, s, n):
+    away = t - s if t - s < 5 else min(t, 2 + 5 - 1) - s
+    return alibi(q, k, t, s, n, away)
+
+  def seen(t, s, n):
+    return t - s < 5 or s < 2
+
+  close(got, by_loops(params, x, seen, score))
+
+
+def test_streaming_runs_on_in_constant_memory(model_config):
+  """After 3,000 tokens as after the few that its cache holds."""
+  window, first = 6, 2
+  config = model_config(
+    pattern=("streaming",),
+    opts={"streaming.window": window, "streaming.first": first},
+  )
+  entry = MIXERS["streaming"]
+  length = 3_000
+  x = jax.random.normal(jax.random.key(2), (1, length, D))
+  ctx = Context(jnp.zeros((1, 1), jnp.int32))
+  params = drawn(config, "streaming", ctx, x[:, :1])
+
+  def step(state, token):
+    at, x_1D = token
+    here = Context(at[None, None])
+    y, state = Alone(config, "streaming").apply(
+      {"params": params}, x_1D[None], here, state
+    )
+    return state, y[0, 0]
+
+  state = entry.init_state(config, 1, 10 * length)
+  assert state["last"]["k"].shape[1] + state["first"]["k"].shape[1] == 8
+  tokens = jnp.arange(length), jnp.moveaxis(x, 1, 0)
+  _, y = jax.jit(lambda s, t: jax.lax.scan(step, s, t))(state, tokens)
+  kept = jnp.concatenate([x[:, :first], x[:, -window:]], axis=1)
+  short = Context(jnp.arange(first + window)[None])
+  want, _ = Alone(config, "streaming").apply({"params": params}, kept, short)
+  # fp32: the angle of position 3,000 is off by up to 2e-4.
+  np.testing.assert_allclose(y[-1], want[0, -1], rtol=0, atol=1e-3)
+
+
+def test_log_n_sharpens_long_rows(outputs):
+  got, params, x = outputs("attention", log_n=8)
+
+  def score(q, k, t, s, n):
+    return q @ k / H**0.5 * max(1, np.log(t + 1) / np.log(8))
+
+  close(got, by_loops(params, x, lambda t, s, n: True, score))
+
+
+def test_clip_qkv_cuts_what_is_projected(outputs):
+  got, params, x = outputs("attention", clip_qkv=0.5)
+  p = jax.tree.map(lambda a: np.asarray(a, np.float64), params)
+  x = np.asarray(x, np.float64)
+  q, k, v = (
+    np.einsum("BTD,DNH->BTNH", x, p[name]["kernel"]).clip(-0.5, 0.5)
+    for name in "qkv"
+  )
+  k, v = (np.repeat(a, N // K, axis=2) for a in (k, v))
+  s = np.einsum("BTNH,BSNH->BNTS", q, k) / H**0.5
+  s = np.where(np.tril(np.ones((T, T))), np.exp(s), 0)
+  out = np.einsum("BNTS,BSNH->BTNH", s / s.sum(-1, keepdims=True), v)
+  close(got, np.einsum("BTNH,NHD->BTD", out, p["o"]["kernel"]))
+
+
+def test_the_absorbed_form_of_mla_is_the_other(model_config):
+  """A chunk as long as a head is wide takes keys and values made again."""
+  config = model_config(
+    pattern=("mla",), opts={"mla.kv_rank": 10, "mla.rope_dim": 4}
+  )
+  x = jax.random.normal(jax.random.key(1), (B, T, D))
+  ctx = Context(jnp.broadcast_to(jnp.arange(T), (B, T)))
+  params = drawn(config, "mla", ctx, x)
+
+  def run(cut):
+    state = MIXERS["mla"].init_state(config, B, T)
+    outputs = []
+    for start in range(0, T, cut):
+      here = ctx.chunk(start, min(start + cut, T))
+      y, state = Alone(config, "mla").apply(
+        {"params": params}, x[:, start : start + cut], here, state
+      )
+      outputs.append(y)
+    return jnp.concatenate(outputs, axis=1)
+
+  np.testing.assert_allclose(run(3), run(H + 2), rtol=0, atol=5e-6)  # fp32
+
+
+@pytest.mark.parametrize(
+  ("overrides", "said"),
+  [
+    (
+      {"pattern": ("sliding_window",), "opts": {"sliding_window.window": 0}},
+      r"opts.sliding_window.window=0 must be at least 1",
+    ),
+    (
+      {"pattern": ("streaming",), "position": "learned"},
+      r"position='learned' numbers tokens from the beginning",
+    ),
+    (
+      {"pattern": ("mla",), "position": "deberta"},
+      r"position='deberta' reads whole queries and keys",
+    ),
+    (
+      {"pattern": ("differential",), "n_kv_heads": 1},
+      r"model.n_kv_heads=1 is odd, and model.mixer='differential'",
+    ),
+    ({"opts": {"attention.log_n": 1}}, r"opts.attention.log_n=1 must be"),
+    ({"opts": {"attention.scale": -1.0}}, r"opts.attention.scale=-1.0 must be"),
+    (
+      {"opts": {"attention.qk_norm": "rms"}},
+      r"opts.attention.qk_norm='rms' is not one of",
+    ),
+    (
+      {"opts": {"rope.pairing": "half"}},
+      r"opts.rope.pairing='half' is not one of halves, interleaved",
+    ),
+    ({"opts": {"rope.fraction": 0.0}}, r"rope.fraction=0.0 must be in"),
+    (
+      {"pattern": ("fixed",), "opts": {"fixed.summary": 64}},
+      r"opts.fixed.summary=64 must be from 1 to below stride=64",
+    ),
+    (
+      {"position": "yarn", "opts": {"yarn.factor": 0.5}},
+      r"opts.yarn.factor=0.5 must be at least 1",
+    ),
+    (
+      {"position": "t5", "opts": {"t5.buckets": 6}},
+      r"opts.t5.buckets=6 must be a multiple of 4",
+    ),
+  ],
+)
+def test_what_makes_no_sense_is_refused(model_config, overrides, said):
+  with pytest.raises(UserError, match=said):
+    model_config(**overrides)
+
+
+def test_an_odd_head_is_refused_by_a_rotation(model_config):
+  config = model_config(head_dim=5)
+  x, ctx = jnp.zeros((1, 3, D)), Context(jnp.arange(3)[None])
+  with pytest.raises(
+    UserError, match=r"turns pairs, and 5 of model.head_dim=5"
+  ):
+    specs(Alone(config, "attention"), x, ctx)
