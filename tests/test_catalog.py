@@ -26,6 +26,7 @@ KINDS = {
   "tokenizer",
   "mixer",
   "position",
+  "norm",
   "ffn",
   "matmul",
   "objective",

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
 # Runs of blocks with keys of their own, each one loop: compile time does not
 # grow with the length, and 1/16 of the scores of a causal mask are wasted.
@@ -29,6 +30,20 @@ class Run(NamedTuple):
   size: int
   n: int
   span: int
+
+
+class Tile(NamedTuple):
+  """Where a block's tile of keys lies; `fresh` are those of no tile before."""
+
+  query: Any
+  n_queries: int
+  key: Any
+  n_keys: int
+  fresh: Any
+
+
+def cut(a: Array, start: Any, size: int, axis: int) -> Array:
+  return jax.lax.dynamic_slice_in_dim(a, start, size, axis)
 
 
 def runs(static: Static, T: int, S: int) -> Iterator[Run]:

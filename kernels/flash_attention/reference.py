@@ -49,8 +49,8 @@ def attention(
   B, T, N, H = q_BTNH.shape
   S, K = k_BSKH.shape[1:3]
   V = v_BSKV.shape[-1]
-  scale = H**-0.5 if scale is None else scale
-  q_BTKGH = (q_BTNH * scale).astype(q_BTNH.dtype).reshape(B, T, K, N // K, H)
+  factor = float(H**-0.5 if scale is None else scale)
+  q_BTKGH = (q_BTNH * factor).astype(q_BTNH.dtype).reshape(B, T, K, N // K, H)
   # fp32: a bf16 score of 20 is off by 0.06, and a softmax by as much.
   s_BKGTS = jnp.einsum(
     "BTKGH,BSKH->BKGTS", q_BTKGH, k_BSKH, preferred_element_type=jnp.float32
@@ -74,15 +74,14 @@ def attention(
   # Of a row that sees nothing all are equal: finite, and then zeros.
   s_BNTS = jnp.where(seen, s_BNTS, -1e30)
   m_BNT1 = s_BNTS.max(-1, keepdims=True)
+  sink_N11 = jnp.full((N, 1, 1), -jnp.inf)
   if sinks_N is not None:
     sink_N11 = sinks_N.astype(jnp.float32)[:, None, None]
     m_BNT1 = jnp.maximum(m_BNT1, sink_N11)
   # Any number would do: it cancels, and has no gradient.
   m_BNT1 = jax.lax.stop_gradient(m_BNT1)
   p_BNTS = jnp.where(seen, jnp.exp(s_BNTS - m_BNT1), 0)
-  l_BNT1 = p_BNTS.sum(-1, keepdims=True)
-  if sinks_N is not None:
-    l_BNT1 = l_BNT1 + jnp.exp(sink_N11 - m_BNT1)
+  l_BNT1 = p_BNTS.sum(-1, keepdims=True) + jnp.exp(sink_N11 - m_BNT1)
   l_BNT1 = jnp.maximum(l_BNT1, 1e-30)
   p_BNTS = (p_BNTS / l_BNT1).astype(v_BSKV.dtype)
   p_BKGTS = p_BNTS.reshape(B, K, N // K, T, S)

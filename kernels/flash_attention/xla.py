@@ -17,7 +17,8 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Int
 
 from . import Pairs
-from .blocks import Run, Static, first_key, loop, runs, tiles
+from .blocks import Run, Static, Tile, cut, first_key, loop, runs, tiles
+from .gradients import add, add_pairs, of_floats, split
 
 # Queries in a block. On a CPU its scores stay in the cache; an accelerator
 # wants larger matmuls.
@@ -55,9 +56,9 @@ def attention(
   tile = tile or TILE.get(backend, TILE["*"])
   B, T, N, H = q_BTNH.shape
   K = k_BSKH.shape[2]
-  scale = H**-0.5 if scale is None else scale
+  factor = float(H**-0.5 if scale is None else scale)
   # Heads before positions: a block's products are then plain matrix products.
-  q_BTKGH = (q_BTNH * scale).astype(q_BTNH.dtype).reshape(B, T, K, N // K, H)
+  q_BTKGH = (q_BTNH * factor).astype(q_BTNH.dtype).reshape(B, T, K, N // K, H)
   offset = q_offset if isinstance(q_offset, int) else None
   static = Static(causal, window, offset, soft_cap, block, tile if mask else 0)
   given = _Given(
@@ -94,21 +95,7 @@ class _Masks(NamedTuple):
   mask: Pairs | None
 
 
-class _Tile(NamedTuple):
-  """Where a block's tile of keys lies; `fresh` are those of no tile before."""
-
-  query: Any
-  n_queries: int
-  key: Any
-  n_keys: int
-  fresh: Any
-
-
-def _cut(a: Array, start: Any, size: int, axis: int) -> Array:
-  return jax.lax.dynamic_slice_in_dim(a, start, size, axis)
-
-
-def _seen(static: Static, masks: _Masks, at: _Tile) -> Array:
+def _seen(static: Static, masks: _Masks, at: Tile) -> Array:
   """Which keys a tile's queries see: [B or 1, K or 1, G or 1, T, S]."""
   s = at.key + jnp.arange(at.n_keys)[None, :]
   t = masks.q_offset + at.query + jnp.arange(at.n_queries)[:, None]
@@ -122,13 +109,13 @@ def _seen(static: Static, masks: _Masks, at: _Tile) -> Array:
   if static.tile:
     seen = seen & (s >= at.fresh)
   if masks.q_segments_BT is not None and masks.k_segments_BS is not None:
-    q_BT = _cut(masks.q_segments_BT, at.query, at.n_queries, 1)[:, :, None]
-    k_BS = _cut(masks.k_segments_BS, at.key, at.n_keys, 1)[:, None, :]
+    q_BT = cut(masks.q_segments_BT, at.query, at.n_queries, 1)[:, :, None]
+    k_BS = cut(masks.k_segments_BS, at.key, at.n_keys, 1)[:, None, :]
     seen = seen & (q_BT == k_BS) & (k_BS != 0)
   return seen[:, None]
 
 
-def _by_head(seen: Array, mask: Pairs | None, at: _Tile, q: Array) -> Array:
+def _by_head(seen: Array, mask: Pairs | None, at: Tile, q: Array) -> Array:
   """`seen` and the mask of pairs, heads as [K, G]."""
   if mask is None:
     return seen[:, None]
@@ -163,7 +150,7 @@ def _over_tiles(
   i: Any,
   q: Array,
   S: int,
-  step: Callable[[Any, _Tile, Array], Any],
+  step: Callable[[Any, Tile, Array], Any],
   carry: Any,
 ) -> Any:
   """Calls `step(carry, tile, seen)` for each tile that a query may see."""
@@ -175,7 +162,7 @@ def _over_tiles(
     fresh = first + j * size
     # The last tile may begin among the keys of the one before.
     key = jnp.minimum(fresh, first + run.span - size) if n > 1 else first
-    at = _Tile(query, run.size, key, size, fresh)
+    at = Tile(query, run.size, key, size, fresh)
     seen = _seen(static, masks, at)
     if masks.mask is None:
       return step(carry, at, _by_head(seen, None, at, q)), None
@@ -204,12 +191,12 @@ def _forward(static: Static, given: _Given, masks: _Masks):
   for run in runs(static, T, S):
 
     def one(carry, i, run=run):
-      q = _cut(q_BKGTH, run.start + i * run.size, run.size, 3)
+      q = cut(q_BKGTH, run.start + i * run.size, run.size, 3)
 
       def step(carry, at, seen):
         m_BKGT1, l_BKGT1, o_BKGTV = carry
-        k = _cut(k_BKSH, at.key, at.n_keys, 2)
-        v = _cut(v_BKSV, at.key, at.n_keys, 2)
+        k = cut(k_BKSH, at.key, at.n_keys, 2)
+        v = cut(v_BKSV, at.key, at.n_keys, 2)
         here = scores and scores.at(at.query, at.n_queries, at.key, at.n_keys)
         s_BKGTS = _mapped(static, _product(q, k), here)
         s_BKGTS = jnp.where(seen, s_BKGTS, -jnp.inf)
@@ -258,61 +245,6 @@ def _attend_forward(static, given, masks):
   return (o, lse), (given, masks, o, lse)
 
 
-def _floats(pairs: Pairs | None) -> tuple[list[Array], Callable[..., Any]]:
-  """The arrays that have gradients, and what puts others in their place."""
-  leaves, tree = jax.tree.flatten(pairs)
-  kept = [
-    i for i, a in enumerate(leaves) if jnp.issubdtype(a.dtype, jnp.inexact)
-  ]
-
-  def put(floats: list[Array]) -> Any:
-    new = list(leaves)
-    for i, a in zip(kept, floats, strict=True):
-      new[i] = a
-    return tree.unflatten(new)
-
-  return [leaves[i] for i in kept], put
-
-
-def _add(total: Any, part: Any, start: Any, axis: int) -> Any:
-  """Adds to the slots from `start` on."""
-  if total.shape == part.shape:
-    return total + part
-  here = _cut(total, start, part.shape[axis], axis)
-  return jax.lax.dynamic_update_slice_in_dim(total, here + part, start, axis)
-
-
-def _add_pairs(total: Pairs | None, part: Pairs | None, at: _Tile) -> Any:
-  """Gradients of a tile's pairs to those of all."""
-  if total is None or part is None:
-    return total
-
-  def add(field: str, start: Any) -> Any:
-    def one(a, b):
-      return None if a is None else _add(a, b, start, 1)
-
-    pairs = getattr(total, field), getattr(part, field)
-    return jax.tree.map(one, *pairs, is_leaf=lambda a: a is None)
-
-  shared = jax.tree.map(
-    lambda a, b: None if a is None else a + b,
-    *(total.shared, part.shared),
-    is_leaf=lambda a: a is None,
-  )
-  return Pairs(
-    total.function, add("of_queries", at.query), add("of_keys", at.key), shared
-  )
-
-
-def _only_floats(pairs: Pairs | None, floats: list[Array]) -> Any:
-  """The pairs with `floats` for arrays of floats and None for the others."""
-  leaves, tree = jax.tree.flatten(pairs)
-  rest = iter(floats)
-  return tree.unflatten(
-    next(rest) if jnp.issubdtype(a.dtype, jnp.inexact) else None for a in leaves
-  )
-
-
 def _attend_backward(static, residuals, cotangents):
   given, masks, o_BKGTV, lse_BKGT = residuals
   q_BKGTH, k_BKSH, v_BKSV, sinks_N, scores = given
@@ -331,24 +263,24 @@ def _attend_backward(static, residuals, cotangents):
   carry = (
     zeros(jnp.swapaxes(k_BKSH, 2, 3)),
     zeros(jnp.swapaxes(v_BKSV, 2, 3)),
-    _only_floats(scores, [zeros(a) for a in _floats(scores)[0]]),
+    of_floats(scores, [zeros(a) for a in split(scores)[0]]),
   )
   dq = []
   for run in runs(static, q_BKGTH.shape[3], S):
 
     def one(carry, i, run=run):
       query = run.start + i * run.size
-      q = _cut(q_BKGTH, query, run.size, 3)
-      do = _cut(do_BKGTV, query, run.size, 3)
-      lse = _cut(lse_BKGT, query, run.size, 3)[..., None]
-      delta = _cut(delta_BKGT, query, run.size, 3)[..., None]
+      q = cut(q_BKGTH, query, run.size, 3)
+      do = cut(do_BKGTV, query, run.size, 3)
+      lse = cut(lse_BKGT, query, run.size, 3)[..., None]
+      delta = cut(delta_BKGT, query, run.size, 3)[..., None]
 
       def step(carry, at, seen):
         dq_BKGTH, dk, dv, dpairs = carry
-        k = _cut(k_BKSH, at.key, at.n_keys, 2)
-        v = _cut(v_BKSV, at.key, at.n_keys, 2)
+        k = cut(k_BKSH, at.key, at.n_keys, 2)
+        v = cut(v_BKSV, at.key, at.n_keys, 2)
         here = scores and scores.at(at.query, at.n_queries, at.key, at.n_keys)
-        floats, put = _floats(here)
+        floats, put = split(here)
         s_BKGTS, pull = jax.vjp(
           lambda s, floats: _mapped(static, s, put(floats)),
           _product(q, k),
@@ -371,9 +303,9 @@ def _attend_backward(static, residuals, cotangents):
         )
         return (
           dq_BKGTH,
-          _add(dk, dk_BKHS, at.key, 3),
-          _add(dv, dv_BKVS, at.key, 3),
-          _add_pairs(dpairs, _only_floats(here, dfloats), at),
+          add(dk, dk_BKHS, at.key, 3),
+          add(dv, dv_BKVS, at.key, 3),
+          add_pairs(dpairs, of_floats(here, dfloats), at),
         )
 
       start = (zeros(q), *carry)
@@ -391,7 +323,7 @@ def _attend_backward(static, residuals, cotangents):
     dsink_BKGT = -jnp.exp(sink_BKGT - lse_BKGT) * delta_BKGT
     dsinks = dsink_BKGT.sum((0, 3)).reshape(sinks_N.shape)
   if scores is not None:
-    kinds = _only_floats(scores, _floats(scores)[0])
+    kinds = of_floats(scores, split(scores)[0])
     dpairs = jax.tree.map(lambda d, a: d.astype(a.dtype), dpairs, kinds)
   return (
     _Given(

@@ -176,17 +176,17 @@ class Attention(Mixer):
 
   def remember(
     self, state: State | None, new: Mapping[str, Array], ctx: Context
-  ) -> tuple[Slots, State | None]:
-    """The slots that a chunk looks at, and the state after it."""
+  ) -> tuple[Any, State | None]:
+    """The slots that `mix` looks at, and the state after the chunk."""
     if state is None:
       return cache.only_chunk(new, ctx), None
     keep = cache.slide if self.window(self.config) else cache.append
     return keep(state, new, ctx)
 
   def mix(
-    self, position: Position, q_BTNH: Array, ctx: Context, slots: Slots
+    self, position: Position, q_BTNH: Array, ctx: Context, slots: Any
   ) -> Array:
-    """What each query gathers from the slots."""
+    """What each query gathers from what `remember` gave."""
     return self.attend(position, q_BTNH, ctx, slots)
 
   def attend(

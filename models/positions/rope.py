@@ -21,8 +21,8 @@ class Options:
   fraction: float = 1.0  # R/H, the share of a head's dimensions that are turned
 
   def __post_init__(self):
-    if self.rope_theta <= 1:
-      raise UserError(f"rope_theta={self.rope_theta} must be above 1")
+    if self.rope_theta <= 0:
+      raise UserError(f"rope_theta={self.rope_theta} must be positive")
     if self.pairing not in PAIRINGS:
       raise UserError(
         f"pairing={self.pairing!r} is not one of {', '.join(PAIRINGS)}"

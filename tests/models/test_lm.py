@@ -13,7 +13,6 @@ from ablax.models.config import RESIDUALS
 from ablax.models.context import Context, DropoutKey, dropout
 from ablax.models.lm import apply, init, param_specs
 from ablax.models.param import path_of
-from ablax.models.positions import POSITIONS, Position
 from ablax.models.state import init_state, state_bytes
 from ablax.parallel.rules import RULES
 
@@ -163,19 +162,8 @@ def test_a_state_continues_as_if_there_was_no_border(
   np.testing.assert_allclose(got, want, **ROUNDING)
 
 
-class Nearness(Position):
-  """A bias by distance, as ALiBi's: it needs the positions of old keys."""
-
-  def scores(self, q_positions_BT, k_positions_BS):
-    distance = q_positions_BT[:, :, None] - k_positions_BS[:, None, :]
-    return lambda scores: scores - 0.7 * jnp.abs(distance)[:, None]
-
-
-def test_a_state_keeps_the_positions_that_scores_need(
-  model_config, tokens, monkeypatch
-):
-  monkeypatch.setitem(POSITIONS._registered, "nearness", Nearness)
-  config = model_config(position="nearness", tie_embeddings=False)
+def test_a_state_keeps_the_positions_that_scores_need(model_config, tokens):
+  config = model_config(position="alibi", tie_embeddings=False)
   test_a_state_continues_as_if_there_was_no_border(
     config, tokens, (7, 5, 4, 3), 3
   )
@@ -412,7 +400,7 @@ def test_a_model_without_meaning_is_refused(model_config, change, message):
 
 
 def test_an_odd_head_can_not_be_rotated(model_config):
-  with pytest.raises(UserError, match="head_dim=5 is odd"):
+  with pytest.raises(UserError, match=r"5 of model\.head_dim=5 dimensions"):
     param_specs(model_config(head_dim=5))
 
 

@@ -75,7 +75,7 @@ def test_an_impossible_proxy_is_refused(model_config, changes, says):
 
 def test_what_the_proxy_cannot_build_names_the_width(model_config):
   c = model_config(mup_base=12, mup_grows="head_dim")  # a head dim of 3
-  with pytest.raises(UserError, match=r"width model.mup_base=12: .*is odd"):
+  with pytest.raises(UserError, match=r"mup_base=12: .*turns pairs"):
     lm.param_specs(c)
 
 

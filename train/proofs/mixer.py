@@ -53,7 +53,10 @@ def contract(
   mixer = Alone(config, name)
   rng = np.random.default_rng(0)
   x_BTD = jnp.asarray(rng.normal(size=(B, T, D)), jnp.float32)
-  ctx = Context(jnp.broadcast_to(jnp.arange(T), (B, T)))
+  slots_BT = jnp.broadcast_to(jnp.arange(T), (B, T))
+  # One document in each row, said in so many words: what follows compiles once
+  # for whole rows and packed ones.
+  ctx = Context(slots_BT, jnp.ones_like(slots_BT))
   declared = specs(mixer, x_BTD, ctx)
   params = init_params(declared, jax.random.key(0))
 
@@ -66,6 +69,12 @@ def contract(
     "one output for each token, of its shape and dtype",
     y_BTD.shape == x_BTD.shape and y_BTD.dtype == x_BTD.dtype,
     f"{y_BTD.shape} {y_BTD.dtype}",
+  )
+  error = _difference(y_BTD, run(params, x_BTD, Context(slots_BT))[0])
+  yield Check(
+    "without segments a row is one document",
+    error <= CHUNK_TOLERANCE,
+    f"relative difference {error:.1e}, allowed {CHUNK_TOLERANCE:.0e}",
   )
 
   yield from _axes(declared)
@@ -128,7 +137,7 @@ def _packed(ctx: Context, cut: int) -> Context:
   slots = jnp.broadcast_to(jnp.arange(T), (B, T))
   return dataclasses.replace(
     ctx,
-    segment_ids_BT=jnp.where(slots < cut, 1, 2),
+    segment_ids_BT=1 + (slots >= cut).astype(jnp.int32),
     positions_BT=jnp.where(slots < cut, slots, slots - cut),
   )
 
@@ -140,16 +149,16 @@ def _who_sees_whom(entry, run, params, x_BTD, ctx) -> Iterator[Check]:
   packed = _packed(ctx, cut)
   direction_D = jax.random.normal(jax.random.key(1), (D,))
 
-  @functools.partial(jax.jit, static_argnums=0)
-  def influence(is_packed):
+  @jax.jit
+  def influence(ctx):
     def output(x, t):
-      y_BTD = run(params, x, packed if is_packed else ctx)[0]
+      y_BTD = run(params, x, ctx)[0]
       return (y_BTD[1, t] * direction_D).sum()
 
     grads = jax.lax.map(lambda t: jax.grad(output)(x_BTD, t), jnp.arange(T))
     return jnp.abs(grads).max(-1)  # [T, B, S]
 
-  seen, seen_packed = np.asarray(influence(False)), np.asarray(influence(True))
+  seen, seen_packed = (np.asarray(influence(c)) for c in (ctx, packed))
   scale = seen.max()
   leak = LEAK_TOLERANCE * scale
   t, s = np.arange(T)[:, None], np.arange(T)[None, :]
@@ -203,7 +212,7 @@ def _who_sees_whom(entry, run, params, x_BTD, ctx) -> Iterator[Check]:
 def _document_alone(run, params, x_BTD, ctx, packed, cut) -> float:
   whole = run(params, x_BTD, packed)[0]
   rest = dataclasses.replace(
-    ctx, positions_BT=packed.positions_BT[:, cut:], segment_ids_BT=None
+    ctx.chunk(cut, x_BTD.shape[1]), positions_BT=packed.positions_BT[:, cut:]
   )
   return _difference(whole[:, cut:], run(params, x_BTD[:, cut:], rest)[0])
 
