@@ -107,6 +107,12 @@ FEATURES = {
     "Press and Wolf 2017, arXiv:1608.05859",
     "models/lm.py",
   ),
+  "factorized_embedding": Feature(
+    "model.embed_rank=64",
+    "Factorized embeddings",
+    "Lan et al. 2019, arXiv:1909.11942",
+    "models/lm.py",
+  ),
   "soft_cap": Feature(
     "model.logits_soft_cap=30.0",
     "Soft cap on the logits",

@@ -41,6 +41,7 @@ def get_config() -> ConfigDict:
   m.norm_eps = 1e-5
   m.residual = "pre"  # pre | post | sandwich | parallel | deep_norm
   m.tie_embeddings = True  # the output matrix is the embedding table
+  m.embed_rank = 0  # numbers of a token before they are made D; 0: D at once
   m.use_bias = False  # biases in every projection
   m.dropout = 0.0  # after embedding, mixer and ffn; in [0, 1)
   # Drop probability of the last layer's branches, per example; it rises

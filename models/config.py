@@ -45,6 +45,7 @@ class ModelConfig:
   norm_eps: float
   residual: str
   tie_embeddings: bool
+  embed_rank: int
   use_bias: bool
   dropout: float
   stochastic_depth: float
@@ -64,7 +65,7 @@ class ModelConfig:
     for key in ("d_model", "n_layers", "n_heads", "max_len", "scan_unroll"):
       if getattr(self, key) < 1:
         raise UserError(f"model.{key}={getattr(self, key)} must be at least 1")
-    for key in ("n_kv_heads", "head_dim", "ff_dim", "vocab_size"):
+    for key in ("n_kv_heads", "head_dim", "ff_dim", "vocab_size", "embed_rank"):
       if getattr(self, key) < 0:
         raise UserError(
           f"model.{key}={getattr(self, key)} must be positive, or 0 for its"
@@ -130,6 +131,11 @@ class ModelConfig:
         f"model.mup_base={self.mup_base} must know how the heads follow"
         " d_model: set model.mup_grows to n_heads (head_dim is the proxy's) or"
         " to head_dim (n_heads is)"
+      )
+    if self.embed_rank:
+      raise UserError(
+        f"model.embed_rank={self.embed_rank}: muP has no rule for factorized"
+        " embeddings; set it to 0, or model.mup_base"
       )
     from .mup import base_config
 

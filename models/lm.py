@@ -26,6 +26,7 @@ from .block import stack
 from .config import NORMED_AFTER, ModelConfig
 from .context import Context, DropoutKey, dropout
 from .gumbel import gumbel_argmax
+from .linear import Projection
 from .mup import base_config, parametrize, readout_scale
 from .norms import NORMS
 from .once import Once
@@ -144,19 +145,32 @@ class Decoder(nn.Module):
     ctx = Context(positions_BT, segment_ids_BT, dropout=dropout_key)
     # Of the size that a mixer's output has at first: a smaller one is lost in
     # the residual stream, and with it which token stands there.
-    init = normal(c.init_scale / c.d_model**0.5)
+    D, E = c.d_model, c.embed_rank or c.d_model
+    init = normal(c.init_scale / D**0.5)
+    axes = ("vocab", "latent" if c.embed_rank else "embed")
     table_VD = declare(
       self,
       "embedding",
       init,
-      (c.vocab_size, c.d_model),
-      ("vocab", "embed"),
+      (c.vocab_size, E),
+      axes,
       c.param_dtype,
       ("in", "out"),
     )
     # Looked up, then cast: the gradient of a lookup adds up every use of a
     # token, and in bf16 a frequent one stops growing.
     x_BTD = table_VD[tokens_BT].astype(c.compute_dtype)
+    up = None
+    if c.embed_rank:
+      up = Projection(
+        c,
+        "BTE,ED->BTD",
+        (E, D),
+        ("latent", "embed"),
+        bias=False,
+        name="embed_up",
+      )
+      x_BTD = up(x_BTD)
     x_BTD = POSITIONS[c.position](c, name="position").embed(x_BTD, positions_BT)
     ctx = ctx.sharing(Once(c, c.pattern, name="positions")())
     x_BTD = constrain(x_BTD, "batch", "seq", "embed")
@@ -178,11 +192,25 @@ class Decoder(nn.Module):
         self,
         "unembedding",
         init,
-        (c.vocab_size, c.d_model),
-        ("vocab", "embed"),
+        (c.vocab_size, E),
+        axes,
         c.param_dtype,
         ("out", "in"),
       )
+    if up is not None:
+      # Logits of the product of table and matrix, by way of the smaller side.
+      if not c.tie_embeddings:
+        down = Projection(
+          c,
+          "BTD,DE->BTE",
+          (D, E),
+          ("embed", "latent"),
+          bias=False,
+          name="embed_down",
+        )
+        x_BTD = down(x_BTD)
+      else:
+        x_BTD = up(x_BTD, "BTD,ED->BTE")
     new_state = new_state if state else None
     return Output(x_BTD, unembed_VD, new_state, c)
 
@@ -202,7 +230,7 @@ def param_specs(config: ModelConfig) -> dict[str, Any]:
 
 
 # Parameters of the first things that a token meets.
-_BEFORE_LAYERS = ("embedding", "position", "positions")
+_BEFORE_LAYERS = ("embedding", "embed_up", "position", "positions")
 
 
 def depths(specs: Mapping[str, Any]) -> dict[str, Any]:

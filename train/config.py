@@ -122,6 +122,7 @@ HOW = ("mesh", "eval", "checkpoint", "log")
 ADDED_LATER: dict[str, Any] = {
   "model.mup_base": 0,
   "model.mup_grows": "",
+  "model.embed_rank": 0,
   "data.task": "",
   "model.opts.rope.pairing": "halves",
   "model.opts.rope.fraction": 1.0,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ...errors import UserError, nearest
@@ -21,6 +22,11 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
   "relu": jax.nn.relu,
   "relu2": lambda x: jax.nn.relu(x) ** 2,
   "sigmoid": jax.nn.sigmoid,
+  "tanh": jnp.tanh,
+  "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
+  "elu": jax.nn.elu,
+  "mish": lambda x: x * jnp.tanh(jax.nn.softplus(x)),
+  "identity": lambda x: x,  # in a gated unit: bilinear
 }
 
 
@@ -50,5 +56,6 @@ FFNS = Registry(
   {
     "mlp": "mlp:MLP",
     "glu": "glu:GLU",
+    "low_rank": "low_rank:LowRank",
   },
 )

@@ -13,7 +13,9 @@ from . import ACTIVATIONS, FFN, check_activation
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  activation: str = "silu"  # silu: SwiGLU; gelu: GeGLU; relu: ReGLU
+  activation: str = (
+    "silu"  # SwiGLU; gelu: GeGLU; relu: ReGLU; identity: bilinear
+  )
 
   def __post_init__(self):
     check_activation("glu", self.activation)

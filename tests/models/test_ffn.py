@@ -12,7 +12,13 @@ from ablax.models.ffn import ACTIVATIONS, FFNS
 from ablax.models.lm import apply, init
 from ablax.models.param import init_params, specs
 
-PROVES = ("ffn:mlp", "ffn:glu", "position:none")
+PROVES = (
+  "ffn:mlp",
+  "ffn:glu",
+  "ffn:low_rank",
+  "position:none",
+  "feature:factorized_embedding",
+)
 
 erf = np.vectorize(math.erf)
 EXACT = {
@@ -24,6 +30,11 @@ EXACT = {
   "relu": lambda x: np.maximum(x, 0),
   "relu2": lambda x: np.maximum(x, 0) ** 2,
   "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+  "tanh": np.tanh,
+  "quick_gelu": lambda x: x / (1 + np.exp(-1.702 * x)),
+  "elu": lambda x: np.where(x > 0, x, np.exp(x) - 1),
+  "mish": lambda x: x * np.tanh(np.log1p(np.exp(x))),
+  "identity": lambda x: x,
 }
 
 
@@ -50,6 +61,57 @@ def test_a_feed_forward_network_is_its_formula(model_config, name, activation):
     h = h * linear("up", x)
   # fp32 has 6e-8, and sums of 40 terms; values are about 1.
   np.testing.assert_allclose(got, linear("down", h), rtol=2e-5, atol=2e-5)
+
+
+def test_a_low_rank_network_is_a_gated_one_of_products(model_config):
+  """Its output is GLU's, whose matrices are the products of its own."""
+  low = model_config(ffn="low_rank", opts={"low_rank.rank": 5})
+  full = model_config(ffn="glu")
+  x = jax.random.normal(jax.random.key(0), (2, 5, low.d_model))
+  inputs = (x, Context(jnp.zeros((2, 5), jnp.int32)))
+  module = FFNS["low_rank"](low)
+  params = init_params(specs(module, *inputs), jax.random.key(0))
+  products = {
+    name: {
+      "kernel": params[f"{name}_v"]["kernel"] @ params[f"{name}_u"]["kernel"]
+    }
+    for name in ("gate", "up", "down")
+  }
+  np.testing.assert_allclose(
+    module.apply({"params": params}, *inputs),
+    FFNS["glu"](full).apply({"params": products}, *inputs),
+    rtol=0,
+    atol=2e-6,  # fp32: products in another order, of outputs below 1
+  )
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_factorized_embedding_is_the_product_of_its_matrices(
+  model_config, tied
+):
+  """Logits of a model whose table is that product, up to the scale."""
+  low = model_config(embed_rank=5, tie_embeddings=tied)
+  full = model_config(tie_embeddings=tied)
+  params = init(low, jax.random.key(0))
+  tokens = jnp.arange(3, 20)[None]
+  rest = {
+    k: v
+    for k, v in params.items()
+    if k not in ("embed_up", "embed_down", "embedding", "unembedding")
+  }
+  up = params["embed_up"]["kernel"]
+  assert params["embedding"].shape == (53, 5) and up.shape == (5, 24)
+  rest["embedding"] = params["embedding"] @ up
+  if not tied:
+    assert params["unembedding"].shape == (53, 5)
+    down = params["embed_down"]["kernel"]
+    rest["unembedding"] = params["unembedding"] @ down.T
+  np.testing.assert_allclose(
+    apply(low, params, tokens).logits(),
+    apply(full, rest, tokens).logits(),
+    rtol=0,
+    atol=2e-5,  # fp32: products in another order, through two layers
+  )
 
 
 @pytest.mark.parametrize(
