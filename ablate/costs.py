@@ -58,12 +58,12 @@ def cost(config: Config, counted: Accounts | None = None) -> Cost:
     tokens=n,
     flops=a.train_flops * n,
     executed_flops=a.executed_flops * n,
-    memory=2 * a.param_bytes + a.opt_bytes + a.activation_bytes,
+    memory=a.memory_bytes,
   )
 
 
 def memory(config: Config) -> int:
-  """`Cost.memory` alone; gradients are fp32, like the weights."""
+  """`Cost.memory` alone."""
   return _memory(_per_update(config))
 
 
@@ -101,8 +101,8 @@ def _train_flops(config: Config) -> float:
 def _memory(config: Config) -> int:
   setup = one_device(config)
   abstract = setup.abstract()
-  kept = 2 * tree_bytes(abstract.params) + tree_bytes(abstract.opt_state)
-  return kept + activation_bytes(setup)
+  kept = tree_bytes(abstract.params) + tree_bytes(abstract.opt_state)
+  return kept + activation_bytes(setup) + 4 * count_params(setup)
 
 
 @functools.lru_cache

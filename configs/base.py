@@ -86,7 +86,10 @@ def get_config() -> ConfigDict:
   # Rate of a layer, as a share of the next one's; 1: off. The embedding has the
   # least, and with model.tie_embeddings the output matrix is the embedding.
   o.layer_decay = 1.0
-  o.decay_rules = ((r"(^|/)(bias|scale)$", 0.0), (".*", 1.0))
+  o.decay_rules = (
+    (r"(^|/)(\w*bias|scale|sinks|alpha|lambda_\w+)$", 0.0),
+    (".*", 1.0),
+  )
   o.average = "none"  # of the weights, to evaluate with
   o.opts = ConfigDict()
 

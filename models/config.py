@@ -1,6 +1,7 @@
 """The model namespace of the config, checked."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from ..errors import UserError, nearest
@@ -113,12 +114,30 @@ class ModelConfig:
     check_word("model.implementation", self.implementation)
     from .mixers import MIXERS
 
-    for mixer in dict.fromkeys(self.pattern):
-      MIXERS[mixer].check(self)
+    mixers = [MIXERS[mixer] for mixer in dict.fromkeys(self.pattern)]
+    for mixer in mixers:
+      mixer.check(self)
+    self._check_position([mixer.position_word(self) for mixer in mixers])
+    if self.residual == "deep_norm" and self.norm == "none":
+      raise UserError(
+        "model.residual='deep_norm' multiplies the residual stream, and"
+        " model.norm='none' never brings it back; choose another norm"
+      )
     if self.mup_grows:
       self._one_of("mup_grows", MUP_GROWS)
     if self.mup_base:
       self._check_mup()
+
+  def _check_position(self, words: Sequence[str]) -> None:
+    """Refuses a position that nothing uses: its arms would be one model."""
+    from .positions import POSITIONS, Position
+
+    acts = POSITIONS[self.position].embed is not Position.embed
+    if not acts and all(words) and self.position not in words:
+      raise UserError(
+        f"model.position={self.position!r} is used by no layer: all have"
+        f" another of their own; set it to {words[0]!r}"
+      )
 
   def _check_mup(self) -> None:
     if self.mup_base < 0:
@@ -139,7 +158,12 @@ class ModelConfig:
       )
     from .mup import base_config
 
-    base_config(self)
+    try:
+      base_config(self)
+    except UserError as error:
+      raise UserError(
+        f"at the width model.mup_base={self.mup_base}: {error}"
+      ) from None
 
   def _one_of(self, key: str, words: tuple[str, ...]) -> None:
     if getattr(self, key) not in words:

@@ -74,15 +74,18 @@ def base_config(config: ModelConfig) -> ModelConfig:
   return at_width(plain, config.mup_base)
 
 
-def query_scale(config: ModelConfig) -> float:
+def query_scale(config: ModelConfig, scaled: bool = False) -> float:
   """For queries whose scores are then over sqrt(H): together sqrt(H_0) / H.
+
+  Or, where they are `scaled` by what does not know H, H_0 / H of it.
 
   H_0 is the proxy's head dim. Queries and keys align while they are learned,
   and their product then grows as H (definition 4.1).
   """
   if not config.mup_base:
     return 1.0
-  return math.sqrt(base_config(config).head_dim / config.head_dim)
+  ratio = base_config(config).head_dim / config.head_dim
+  return ratio if scaled else math.sqrt(ratio)
 
 
 def readout_scale(config: ModelConfig) -> float:

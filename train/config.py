@@ -78,8 +78,24 @@ class Config:
         f"opt.warmup_steps={self.opt.warmup_steps} is more than"
         f" steps={self.steps}; lower it"
       )
+    self._check_length()
     average = self.opt.average
     check_average(average, self.opt.opts[average], self.steps)
+
+  def _check_length(self) -> None:
+    """In training no token may tell how long its document will be."""
+    for mixer in self.model.pattern:
+      word = MIXERS[mixer].position_word(self.model)
+      if not word or not POSITIONS[word].of_length:
+        continue
+      trained = POSITIONS[word](self.model).original_len
+      if self.data.seq_len > trained:
+        raise UserError(
+          f"data.seq_len={self.data.seq_len} is more than"
+          f" model.opts.{word}.original_len={trained}, from which on"
+          f" model.position={word!r} follows the length of the whole document;"
+          f" set model.opts.{word}.original_len={self.data.seq_len}"
+        )
 
   def as_dict(self) -> dict[str, Any]:
     """Nested plain values, options under `<namespace>.opts.<entry>`."""
@@ -106,6 +122,11 @@ class Config:
         del node[last]
     for norm in ("rms_norm", "layer_norm"):  # when norms had no options
       same["model"]["opts"].pop(norm, None)
+    rules = same["opt"]["decay_rules"]
+    same["opt"]["decay_rules"] = [
+      [UNDECAYED_BEFORE if rule == UNDECAYED else rule, factor]
+      for rule, factor in rules
+    ]
     same["plugins"] = [
       pathlib.Path(path).read_text(encoding="utf-8") for path in self.plugins
     ]
@@ -116,6 +137,10 @@ class Config:
 # Namespaces that say how a run is carried out; a resumed run may change them
 # (and data.prefetch).
 HOW = ("mesh", "eval", "checkpoint", "log")
+
+# The default rule of what has no decay, now and when it had less to name.
+UNDECAYED = r"(^|/)(\w*bias|scale|sinks|alpha|lambda_\w+)$"
+UNDECAYED_BEFORE = r"(^|/)(bias|scale)$"
 
 # Keys that came when there were runs already, with what means off. There they
 # are not in the hash, and a `config.json` without them has them so.

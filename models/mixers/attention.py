@@ -6,6 +6,7 @@ arXiv:1911.02150).
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -13,7 +14,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from ...errors import UserError
+from ...errors import UserError, nearest
 from ...kernels.dispatch import dispatch
 from ...kernels.flash_attention import Pairs
 from ...parallel.rules import constrain
@@ -46,11 +47,20 @@ class Options:
   clip_qkv: float = 0.0  # q, k and v are cut to [-c, c], as MPT's; 0: none
 
   def __post_init__(self):
-    for key in ("scale", "soft_cap", "clip_qkv"):
+    for key, off in (
+      ("scale", "1 / sqrt(H)"),
+      ("soft_cap", "none"),
+      ("clip_qkv", "none"),
+    ):
       if getattr(self, key) < 0:
         raise UserError(
-          f"{key}={getattr(self, key)} must be positive, or 0 for none"
+          f"{key}={getattr(self, key)} must be positive, or 0 for {off}"
         )
+    if self.position and self.position not in POSITIONS:
+      raise UserError(
+        f"position={self.position!r} is not a registered position"
+        f"{nearest(self.position, POSITIONS)}"
+      )
     if self.qk_norm not in QK_NORMS:
       raise UserError(
         f"qk_norm={self.qk_norm!r} is not one of {', '.join(QK_NORMS)}"
@@ -66,9 +76,20 @@ class Options:
     return [(POSITIONS, self.position)] if self.position else []
 
 
-def lengths(ctx: Context) -> Int[Array, " B"]:
-  """Tokens of each row's longest document so far."""
-  return ctx.positions_BT.max(axis=1) + 1
+def lengths(
+  position: Position, segments_BS: Array | None, ctx: Context
+) -> Int[Array, "B S"] | None:
+  """Tokens so far of the documents of some slots, where the position asks.
+
+  Only documents that the chunk goes on with have the right length: the others'
+  keys are not seen.
+  """
+  if not position.of_length:
+    return None
+  of_BT = cache.segments_of(ctx)
+  of_BS = of_BT if segments_BS is None else segments_BS
+  same_BST = of_BS[:, :, None] == of_BT[:, None, :]
+  return jnp.where(same_BST, ctx.positions_BT[:, None], 0).max(-1) + 1
 
 
 class Attention(Mixer):
@@ -93,7 +114,15 @@ class Attention(Mixer):
 
   @classmethod
   def check(cls, config: ModelConfig) -> None:
-    own = cls.options(config).position
+    own, cap = cls.options(config).position, cls.options(config).soft_cap
+    entry = POSITIONS[cls.position_word(config)]
+    entry.check(config, cls.turned(config))
+    if cap and entry.of_scores:
+      raise UserError(
+        f"model.opts.{cls.word}.soft_cap={cap} caps products of queries and"
+        f" keys, and model.position={entry.word!r} adds others; set it to 0, or"
+        " choose rope or alibi"
+      )
     if own in ("", config.position):
       return
     if POSITIONS[own].embed is not Position.embed:
@@ -101,6 +130,11 @@ class Attention(Mixer):
         f"model.opts.{cls.word}.position={own!r} acts on the embeddings,"
         f" before any layer; set model.position={own!r}"
       )
+
+  @classmethod
+  def turned(cls, config: ModelConfig) -> int:
+    """Dimensions of a head that the position may turn."""
+    return config.head_dim
 
   @classmethod
   def window(cls, config: ModelConfig) -> int:
@@ -130,7 +164,7 @@ class Attention(Mixer):
       k_BTNH = jnp.repeat(k_BTKH, N // c.n_kv_heads, axis=2)
       keep(self, "own_score", (q_BTNH * k_BTNH).sum(-1) * self.scale)
     if not position.raw_keys:
-      k_BTKH = position.rotate(k_BTKH, ctx.positions_BT, lengths(ctx))
+      k_BTKH = self.turn(position, k_BTKH, ctx)
     slots, state = self.remember(state, {"k": k_BTKH, "v": v_BTKH}, ctx)
     o_BTNH = self.mix(position, q_BTNH, ctx, slots)
     o_axes = ("heads", "head_dim", "embed")
@@ -166,7 +200,7 @@ class Attention(Mixer):
         y = NORMS[o.qk_norm](c, name=f"{name}_norm")(y)
       found.append(y)
     q_BTNH, k_BTKH, v_BTKH = found
-    if (scale := query_scale(c)) != 1:
+    if (scale := query_scale(c, bool(o.scale))) != 1:
       q_BTNH *= scale
     if o.log_n:
       n_BT = jnp.maximum(ctx.positions_BT + 1, o.log_n).astype(jnp.float32)
@@ -183,6 +217,17 @@ class Attention(Mixer):
     keep = cache.slide if self.window(self.config) else cache.append
     return keep(state, new, ctx)
 
+  def turn(
+    self,
+    position: Position,
+    x_BTNH: Array,
+    ctx: Context,
+    at_BT: Array | None = None,
+  ) -> Array:
+    """The chunk's queries or keys, turned by their positions, or by others."""
+    at_BT = ctx.positions_BT if at_BT is None else at_BT
+    return position.rotate(x_BTNH, at_BT, lengths(position, None, ctx))
+
   def mix(
     self, position: Position, q_BTNH: Array, ctx: Context, slots: Any
   ) -> Array:
@@ -197,12 +242,14 @@ class Attention(Mixer):
     slots: Slots,
     *,
     q_positions_BT: Array | None = None,
+    reach: int = 0,
     **more: Any,
   ) -> Any:
     """Turns what must be turned, and calls the kernel.
 
     Args:
       q_positions_BT: others than the context's.
+      reach: no distance is as large; 0: that of the slots.
       more: arguments of the kernel in the place of the usual ones.
     """
     c = self.config
@@ -210,9 +257,11 @@ class Attention(Mixer):
     at_BT = ctx.positions_BT if q_positions_BT is None else q_positions_BT
     k_BSKH = raw_BSKH = slots.arrays["k"]
     if position.raw_keys:
-      k_BSKH = position.rotate(raw_BSKH, slots.positions_BS, lengths(ctx))
+      lengths_BS = lengths(position, slots.segments_BS, ctx)
+      k_BSKH = position.rotate(raw_BSKH, slots.positions_BS, lengths_BS)
     shared = (ctx.shared or {}).get(self.position_word(c))
-    asked = (at_BT, slots.positions_BS, self.scale, ctx.causal, shared)
+    reach = reach or slots.positions_BS.shape[1]
+    asked = (at_BT, slots.positions_BS, self.scale, ctx.causal, shared, reach)
     sinks_N = None
     if o.sinks:
       sinks_N = declare(
@@ -234,7 +283,7 @@ class Attention(Mixer):
       "sinks_N": sinks_N,
     }
     return dispatch("flash_attention", c.implementation)(
-      position.rotate(q_BTNH, at_BT, lengths(ctx)),
+      self.turn(position, q_BTNH, ctx, at_BT),
       k_BSKH,
       slots.arrays["v"],
       **(usual | more),
@@ -247,15 +296,19 @@ class Attention(Mixer):
     return {"k": shape, "v": shape}
 
   @classmethod
+  def slots(cls, config: ModelConfig, max_len: int) -> int:
+    """Slots of the cache."""
+    return min(cls.window(config) or max_len, max_len)
+
+  @classmethod
   def init_state(cls, config: ModelConfig, batch: int, max_len: int) -> State:
-    window = cls.window(config)
-    slots = min(window, max_len) if window else max_len
-    shapes = cls.slot_shapes(config)
+    shapes, slots = cls.slot_shapes(config), cls.slots(config, max_len)
     state = cache.init(shapes, config.compute_dtype, batch, slots)
-    return state if window else {**state, "next": jnp.zeros((), jnp.int32)}
+    if cls.window(config):
+      return state
+    return {**state, "next": jnp.zeros((), jnp.int32)}
 
   @classmethod
   def state_numbers(cls, config: ModelConfig, max_len: int) -> int:
-    window = cls.window(config)
-    slots = min(window, max_len) if window else max_len
-    return slots * (2 * config.n_kv_heads * config.head_dim + 2)
+    of_slot = sum(map(math.prod, cls.slot_shapes(config).values()))
+    return cls.slots(config, max_len) * (of_slot + 2)

@@ -20,7 +20,7 @@ class Options(attention.Options):
   block: int = 16  # tokens
   window: int = 3  # blocks, its own among them
   n_global: int = 1  # blocks at the beginning of a document that all see
-  n_random: int = 1  # blocks before that each block of each head sees
+  n_random: int = 1  # draws among the blocks before, of each block and head
 
   def __post_init__(self):
     super().__post_init__()

@@ -20,8 +20,8 @@ class Slots(NamedTuple):
 
   Attributes:
     arrays: by name, [B, S, ...].
-    positions_BS, segments_BS: of each slot; segment 0 is empty. None: there is
-      one document in each row, and no padding.
+    positions_BS, segments_BS: of each slot; segment 0 is empty, and within a
+      document there is none. None: there is one in each row, and no padding.
     offset: the slot of the chunk's first token.
   """
 

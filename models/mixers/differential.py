@@ -65,7 +65,7 @@ class Differential(attention.Attention):
       jnp.exp((vector(f"lambda_q{i}") * vector(f"lambda_k{i}")).sum())
       for i in (1, 2)
     )
-    share = (one - two + start).astype(o_BTNV.dtype)
-    o_BTnV = NORMS["rms_norm"](c, name="pair_norm")(first - share * second)
-    o_BTnV = o_BTnV * jnp.asarray(1 - start, o_BTnV.dtype)
+    apart_BTnV = first.astype(jnp.float32) - (one - two + start) * second
+    o_BTnV = NORMS["rms_norm"](c, name="pair_norm")(apart_BTnV)
+    o_BTnV = (o_BTnV * (1 - start)).astype(o_BTNV.dtype)
     return o_BTnV.reshape(B, T, N, H)

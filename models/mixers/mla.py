@@ -32,6 +32,7 @@ class Options:
       key = "q_rank" if self.q_rank < 0 else "scale"
       raise UserError(f"{key}={getattr(self, key)} must be positive, or 0")
 
+  soft_cap = 0.0
   chooses = attention.Options.chooses
 
 
@@ -48,8 +49,16 @@ class MLA(attention.Attention):
   option_type = Options
 
   @classmethod
+  def turned(cls, config):
+    return cls.options(config).rope_dim
+
+  @classmethod
   def check(cls, config):
     super().check(config)
+    if config.use_bias:
+      raise UserError(
+        "model.use_bias=True: model.mixer='mla' has no biases; set it to False"
+      )
     word = cls.position_word(config)
     if POSITIONS[word].of_content:
       raise UserError(
@@ -87,21 +96,21 @@ class MLA(attention.Attention):
       x_q = norm("q_norm", down(x_BTD))
     axes = (axis, "heads", "head_dim")
     q_BTNX = project("q", "BTD,DNH->BTNH", (q_in, N, H + R), axes)(x_q)
-    if (scale := query_scale(c)) != 1:
+    if (scale := query_scale(c, bool(o.scale))) != 1:
       q_BTNX *= scale
     q_BTNH, turn_BTNR = q_BTNX[..., :H], q_BTNX[..., H:]
     axes = ("embed", "latent")
     down = project("kv_down", "BTD,DC->BTC", (D, C + R), axes)(x_BTD)
     latent_BTC, k_BT1R = norm("kv_norm", down[..., :C]), down[:, :, None, C:]
-    length_B = attention.lengths(ctx)
     if not position.raw_keys:
-      k_BT1R = position.rotate(k_BT1R, ctx.positions_BT, length_B)
+      k_BT1R = self.turn(position, k_BT1R, ctx)
     new = {"latent": latent_BTC, "k": k_BT1R}
     slots, state = self.remember(state, new, ctx)
     latent_BSC, k_BS1R = slots.arrays["latent"], slots.arrays["k"]
     if position.raw_keys:
-      k_BS1R = position.rotate(k_BS1R, slots.positions_BS, length_B)
-    turn_BTNR = position.rotate(turn_BTNR, ctx.positions_BT, length_B)
+      lengths_BS = attention.lengths(position, slots.segments_BS, ctx)
+      k_BS1R = position.rotate(k_BS1R, slots.positions_BS, lengths_BS)
+    turn_BTNR = self.turn(position, turn_BTNR, ctx)
 
     axes = ("latent", "heads", "head_dim")
     k_up = project("k_up", "BTC,CNH->BTNH", (C, N, H), axes)
@@ -120,6 +129,7 @@ class MLA(attention.Attention):
       v = v_up(latent_BSC)
     shared = (ctx.shared or {}).get(word)
     at = (ctx.positions_BT, slots.positions_BS, self.scale, ctx.causal, shared)
+    reach = slots.positions_BS.shape[1]
     whole = slots.segments_BS is None
     o_BTNV = dispatch("flash_attention", c.implementation)(
       q,
@@ -129,7 +139,7 @@ class MLA(attention.Attention):
       q_offset=slots.offset,
       q_segments_BT=None if whole else cache.segments_of(ctx),
       k_segments_BS=slots.segments_BS,
-      scores=position.scores(Asked(q, k, *at)),
+      scores=position.scores(Asked(q, k, *at, reach)),
       scale=self.scale,
     )
     if absorbed:
@@ -144,8 +154,3 @@ class MLA(attention.Attention):
   def slot_shapes(cls, config):
     o = cls.options(config)
     return {"latent": (o.kv_rank,), "k": (1, o.rope_dim)}
-
-  @classmethod
-  def state_numbers(cls, config, max_len):
-    o = cls.options(config)
-    return max_len * (o.kv_rank + o.rope_dim + 2)

@@ -20,11 +20,9 @@ class Options(attention.Options):
 
   def __post_init__(self):
     super().__post_init__()
-    if self.window < 1 or self.first < 1:
-      raise UserError(
-        f"{'window' if self.window < 1 else 'first'}="
-        f"{min(self.window, self.first)} must be at least 1"
-      )
+    for key in ("window", "first"):
+      if getattr(self, key) < 1:
+        raise UserError(f"{key}={getattr(self, key)} must be at least 1")
     if self.sinks:
       raise UserError(
         "sinks=True is a learned score; streaming's first tokens serve the same"
@@ -54,6 +52,11 @@ class Streaming(attention.Attention):
   def check(cls, config):
     super().check(config)
     word = cls.position_word(config)
+    if POSITIONS[word].of_length:
+      raise UserError(
+        f"model.position={word!r} follows the length of the text, and"
+        f" model.mixer={cls.word!r} knows its cache alone; choose rope or yarn"
+      )
     if not POSITIONS[word].relative:
       raise UserError(
         f"model.position={word!r} numbers tokens from the beginning, and"
@@ -88,6 +91,7 @@ class Streaming(attention.Attention):
       q_BTNH,
       ctx,
       first,
+      reach=max(first.positions_BS.shape[1], o.first + o.window),
       q_positions_BT=jnp.minimum(ctx.positions_BT, o.first + o.window - 1),
       window=0,
       mask=Pairs(_is_first, (ctx.positions_BT,), keys, sees),
@@ -104,10 +108,9 @@ class Streaming(attention.Attention):
     }
 
   @classmethod
-  def state_numbers(cls, config, max_len):
+  def slots(cls, config, max_len):
     o = cls.options(config)
-    slots = min(o.window, max_len) + o.first
-    return slots * (2 * config.n_kv_heads * config.head_dim + 2)
+    return min(o.window, max_len) + o.first
 
 
 def _keep_first(

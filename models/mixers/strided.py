@@ -25,7 +25,7 @@ class Options(attention.Options):
 def _near_and_steps(q, k, shared):
   (q_BT,), (k_BS,), (stride,) = q, k, shared
   ago_BTS = q_BT[:, :, None] - k_BS[:, None, :]
-  return jnp.abs(ago_BTS) < stride, ago_BTS % stride == 0
+  return jnp.abs(ago_BTS) <= stride, ago_BTS % stride == 0
 
 
 def _merged(q, k, shared):

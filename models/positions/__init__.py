@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import flax.linen as nn
 from jaxtyping import Array, Float, Int
 
+from ...errors import UserError
 from ...kernels.flash_attention import Pairs
 from ...registry import Registry
 from ..config import ModelConfig
@@ -22,6 +23,7 @@ class Asked(NamedTuple):
     scale: that products of the two are multiplied by.
     causal: no key after its query counts.
     shared: what the position's `once` made before the layers.
+    reach: no distance is larger, or as large.
   """
 
   q_BTNH: Float[Array, "B T N H"]
@@ -31,6 +33,7 @@ class Asked(NamedTuple):
   scale: float
   causal: bool
   shared: Any
+  reach: int
 
 
 class Position(nn.Module):
@@ -40,7 +43,11 @@ class Position(nn.Module):
     word: under which its options are.
     relative: only distances count, so that a cache may number its own slots.
     of_content: `scores` reads queries and keys.
+    of_scores: `scores` adds products of its own, which a cap would miss.
     raw_keys: keys are cached as projected and turned when they are read.
+    of_length: `rotate` follows the length of the document so far, so that in
+      one pass what comes later tells on what was before.
+    mup: muP's rules cover what it adds.
   """
 
   config: ModelConfig
@@ -48,7 +55,25 @@ class Position(nn.Module):
   word: ClassVar[str] = ""
   relative: ClassVar[bool] = True
   of_content: ClassVar[bool] = False
+  of_scores: ClassVar[bool] = False
   raw_keys: ClassVar[bool] = False
+  of_length: ClassVar[bool] = False
+  mup: ClassVar[bool] = True
+
+  @classmethod
+  def check(cls, config: ModelConfig, size: int) -> None:
+    """Raises UserError where the model can't have it.
+
+    Args:
+      size: of what `rotate` is given.
+    """
+    del size
+    if config.mup_base and not cls.mup:
+      raise UserError(
+        f"model.mup_base={config.mup_base}: muP has no rule for what"
+        f" model.position={cls.word!r} adds; set it to 0, or choose rope,"
+        " alibi, learned or none"
+      )
 
   @classmethod
   def once(cls, config: ModelConfig) -> nn.Module | None:
@@ -69,14 +94,15 @@ class Position(nn.Module):
     self,
     x_BTNH: Float[Array, "B T N H"],
     positions_BT: Int[Array, "B T"],
-    length_B: Int[Array, " B"] | None = None,
+    lengths_BT: Int[Array, "B T"] | None = None,
   ) -> Float[Array, "B T N H"]:
     """Acts on queries, and on keys.
 
     Args:
-      length_B: tokens that a row has so far; None: no more than was trained.
+      lengths_BT: tokens that each one's document has so far; None: no more
+        than in training.
     """
-    del positions_BT, length_B
+    del positions_BT, lengths_BT
     return x_BTNH
 
   def scores(self, asked: Asked) -> Pairs | None:

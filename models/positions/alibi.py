@@ -21,21 +21,18 @@ def slopes(n_heads: int) -> np.ndarray:
   return np.concatenate([first, more]).astype(np.float32)
 
 
-def _biased(s_BNTS, of_queries, of_keys, shared):
-  (q_BT,), (k_BS,), (slopes_N,) = of_queries, of_keys, shared
-  away_BTS = jnp.abs(q_BT[:, :, None] - k_BS[:, None, :]).astype(jnp.float32)
-  return s_BNTS - slopes_N[:, None, None] * away_BTS[:, None]
-
-
 class ALiBi(Position):
   """Subtracts slope * distance from the scores; the slopes are not trained."""
 
   word = "alibi"
 
   def scores(self, asked: Asked) -> Pairs:
-    return Pairs(
-      _biased,
-      (asked.q_positions_BT,),
-      (asked.k_positions_BS,),
-      (jnp.asarray(slopes(self.config.n_heads)),),
-    )
+    slopes_N11 = slopes(self.config.n_heads)[:, None, None]
+
+    def biased(s_BNTS, of_queries, of_keys, shared):
+      del shared
+      (q_BT,), (k_BS,) = of_queries, of_keys
+      away_BTS = jnp.abs(q_BT[:, :, None] - k_BS[:, None, :])
+      return s_BNTS - slopes_N11 * away_BTS[:, None].astype(jnp.float32)
+
+    return Pairs(biased, (asked.q_positions_BT,), (asked.k_positions_BS,))

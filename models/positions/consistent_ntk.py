@@ -1,7 +1,8 @@
 """Dynamic NTK whose cached keys agree with the current base (Zhang 2023).
 
 As `dynamic_ntk`, but keys are cached as projected and turned when they are
-read: query and keys always have one base, that of the length so far.
+read: a query and its keys have one base, that of the length so far, and the
+next token's logits are those of one pass over the text.
 https://zhuanlan.zhihu.com/p/641274061 gives the reason.
 """
 

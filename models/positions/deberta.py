@@ -77,6 +77,8 @@ class DeBERTa(Position):
   """
 
   word = "deberta"
+  of_scores = True
+  mup = False
   of_content = True
 
   @classmethod

@@ -1,10 +1,10 @@
 """Dynamic NTK scaling of RoPE (emozilla 2023; arXiv:2309.00071).
 
-The base follows the length so far, and is the trained one up to
-`original_len`: there nothing changes. Keys in a cache keep the base of the
-length at which they came, as in the first implementations, so that decoding
-beyond `original_len` differs from one pass over the whole text;
-`consistent_ntk` mends that.
+The base follows the length of the document so far, and is the trained one up to
+`original_len`: there nothing changes, and training is refused beyond. In one
+pass all tokens have the base of the whole document. In decoding cached keys
+keep the base of the length at which they came, as in the first
+implementations; `consistent_ntk` turns them anew.
 """
 
 import jax.numpy as jnp
@@ -21,10 +21,13 @@ class DynamicNTK(RoPE):
   word = "dynamic_ntk"
   option_type = Options
 
-  def frequencies(self, R, length_B):
+  of_length = True
+
+  def frequencies(self, R, lengths_BT):
     o = self.options
-    if length_B is None:
-      return wavelengths(o.rope_theta, R)[None]
-    ratio_B = jnp.maximum(length_B.astype(jnp.float32) / self.original_len, 1)
-    stretch_B = o.factor * ratio_B - (o.factor - 1)
-    return wavelengths(grown_base(o.rope_theta, stretch_B, R), R)
+    if lengths_BT is None:
+      return wavelengths(o.rope_theta, R)
+    n_BT = lengths_BT.astype(jnp.float32)
+    ratio_BT = jnp.maximum(n_BT / self.original_len, 1)
+    stretch_BT = o.factor * ratio_BT - (o.factor - 1)
+    return wavelengths(grown_base(o.rope_theta, stretch_BT, R), R)

@@ -14,6 +14,7 @@ class Learned(Position):
     UserError: a row is longer than the table.
   """
 
+  word = "learned"
   relative = False
 
   @nn.compact

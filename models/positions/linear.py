@@ -1,8 +1,8 @@
 """Position interpolation (Chen et al. 2023, arXiv:2306.15595)."""
 
-from .rope import RoPE, Scaled
+from .rope import RoPE, Stretched
 
-Options = Scaled
+Options = Stretched
 
 
 class Linear(RoPE):
@@ -11,5 +11,5 @@ class Linear(RoPE):
   word = "linear"
   option_type = Options
 
-  def frequencies(self, R, length_B):
-    return super().frequencies(R, length_B) / self.options.factor
+  def frequencies(self, R, lengths_BT):
+    return super().frequencies(R, lengths_BT) / self.options.factor

@@ -32,9 +32,9 @@ class Llama3(RoPE):
   word = "llama3"
   option_type = Options
 
-  def frequencies(self, R, length_B):
+  def frequencies(self, R, lengths_BT):
     o = self.options
-    kept = super().frequencies(R, length_B)
+    kept = super().frequencies(R, lengths_BT)
     turns = self.original_len * kept / (2 * math.pi)
     fast = (turns - o.low_freq_factor) / (
       o.high_freq_factor - o.low_freq_factor

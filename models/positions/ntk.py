@@ -4,9 +4,9 @@ The base grows so that the slowest pair is interpolated by `factor` and the
 fastest not at all (section 3.1).
 """
 
-from .rope import RoPE, Scaled, wavelengths
+from .rope import RoPE, Stretched, wavelengths
 
-Options = Scaled
+Options = Stretched
 
 
 def grown_base(theta, factor, R):
@@ -20,7 +20,7 @@ class NTK(RoPE):
   word = "ntk"
   option_type = Options
 
-  def frequencies(self, R, length_B):
-    del length_B
+  def frequencies(self, R, lengths_BT):
+    del lengths_BT
     o = self.options
-    return wavelengths(grown_base(o.rope_theta, o.factor, R), R)[None]
+    return wavelengths(grown_base(o.rope_theta, o.factor, R), R)

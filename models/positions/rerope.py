@@ -43,6 +43,7 @@ class ReRoPE(RoPE):
   """RoPE of min(distance, window): all that lies beyond is equally far."""
 
   word = "rerope"
+  of_scores = True
   option_type = Options
   of_content = True
   raw_keys = True

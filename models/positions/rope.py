@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from ...errors import UserError
+from ..config import ModelConfig
 from . import Position
 
 PAIRINGS = ("halves", "interleaved")
@@ -32,11 +33,10 @@ class Options:
 
 
 @dataclasses.dataclass(frozen=True)
-class Scaled(Options):
+class Stretched(Options):
   """Options of what stretches RoPE to longer texts."""
 
   factor: float = 8.0  # by which the context grows; at least 1
-  original_len: int = 0  # tokens trained at; 0: model.max_len / factor
 
   def __post_init__(self):
     super().__post_init__()
@@ -44,6 +44,16 @@ class Scaled(Options):
       raise UserError(
         f"factor={self.factor} must be at least 1: the context grows by it"
       )
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaled(Stretched):
+  """Of what must know the length of rows in training."""
+
+  original_len: int = 0  # tokens trained at; 0: model.max_len / factor
+
+  def __post_init__(self):
+    super().__post_init__()
     if self.original_len < 0:
       raise UserError(
         f"original_len={self.original_len} must be positive, or 0 for"
@@ -63,6 +73,11 @@ class RoPE(Position):
   @property
   def options(self) -> Any:
     return self.config.options(self.word, self.option_type())
+
+  @classmethod
+  def check(cls, config: ModelConfig, size: int) -> None:
+    super().check(config, size)
+    cls(config).dims(size)
 
   @property
   def original_len(self) -> int:
@@ -86,32 +101,29 @@ class RoPE(Position):
     return R
 
   def frequencies(
-    self, R: int, length_B: Int[Array, " B"] | None
-  ) -> Float[Array, "_ r"]:
-    """Radians per token of each pair."""
-    del length_B
-    return wavelengths(self.options.rope_theta, R)[None]
+    self, R: int, lengths_BT: Int[Array, "B T"] | None
+  ) -> Float[Array, "... r"]:
+    """Radians per token of each pair: [r], or [B, T, r]."""
+    del lengths_BT
+    return wavelengths(self.options.rope_theta, R)
 
-  def amplitude(self, length_B: Int[Array, " B"] | None) -> Any:
-    """What the turned vectors are multiplied by: a number, or one a row."""
-    del length_B
+  @property
+  def amplitude(self) -> float:
+    """What the turned vectors are multiplied by."""
     return 1.0
 
   def rotate(
     self,
     x_BTNH: Float[Array, "B T N H"],
     positions_BT: Int[Array, "B T"],
-    length_B: Int[Array, " B"] | None = None,
+    lengths_BT: Int[Array, "B T"] | None = None,
   ) -> Float[Array, "B T N H"]:
     R = self.dims(x_BTNH.shape[-1])
-    frequency_B1r = self.frequencies(R, length_B)[:, None]
+    frequency = self.frequencies(R, lengths_BT)
     # fp32: bf16 angles are wrong by whole turns from position 256 on.
-    angle_BTr = positions_BT[..., None].astype(jnp.float32) * frequency_B1r
-    amplitude = jnp.asarray(self.amplitude(length_B))
-    if amplitude.ndim:
-      amplitude = amplitude[:, None, None]
-    cos = (jnp.cos(angle_BTr) * amplitude)[:, :, None]
-    sin = (jnp.sin(angle_BTr) * amplitude)[:, :, None]
+    angle_BTr = positions_BT[..., None].astype(jnp.float32) * frequency
+    cos = (jnp.cos(angle_BTr) * self.amplitude)[:, :, None]
+    sin = (jnp.sin(angle_BTr) * self.amplitude)[:, :, None]
     x32, rest = x_BTNH[..., :R].astype(jnp.float32), x_BTNH[..., R:]
     if self.options.pairing == "halves":
       x1, x2 = jnp.split(x32, 2, axis=-1)

@@ -20,7 +20,9 @@ def sinusoid(positions: Int[Array, "..."], size: int) -> Float[Array, "... C"]:
 class Sinusoidal(Position):
   """Waves added to the embedding, which is multiplied by sqrt(D) (3.4)."""
 
+  word = "sinusoidal"
   relative = False
+  mup = False
 
   def embed(self, x_BTD, positions_BT):
     D = x_BTD.shape[-1]

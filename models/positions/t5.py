@@ -75,6 +75,7 @@ class T5Bias(Position):
   """
 
   word = "t5"
+  mup = False
 
   @classmethod
   def once(cls, config: ModelConfig) -> nn.Module:

@@ -24,20 +24,20 @@ class TransformerXL(Position):
   """
 
   word = "transformer_xl"
+  of_scores = True
+  mup = False
   of_content = True
 
   @nn.compact
   def scores(self, asked: Asked) -> Pairs:
     c = self.config
     N, H = asked.q_BTNH.shape[2:]
-    K, S = asked.k_BSKH.shape[2], asked.k_positions_BS.shape[1]
-    D = c.d_model
+    K, D = asked.k_BSKH.shape[2], c.d_model
     axes = ("heads", "head_dim")
     u_NH = declare(self, "content_bias", zeros, (N, H), axes, c.param_dtype)
     v_NH = declare(self, "position_bias", zeros, (N, H), axes, c.param_dtype)
-    # All distances that S slots can have.
-    behind = 0 if asked.causal else S - 1
-    distances_M = jnp.arange(-behind, S)
+    behind = 0 if asked.causal else asked.reach - 1
+    distances_M = jnp.arange(-behind, asked.reach)
     waves_MD = sinusoid(distances_M, D + D % 2)[:, :D]
     project = Projection(
       c, "BTD,DNH->BTNH", (D, N, H), ("embed", *axes), name="r"
@@ -46,8 +46,11 @@ class TransformerXL(Position):
     q_BTNH = asked.q_BTNH
     k_BSNH = jnp.repeat(asked.k_BSKH, N // K, axis=2)
     by_key_BSN = jnp.einsum(
-      "NH,BSNH->BSN", u_NH.astype(k_BSNH.dtype), k_BSNH
-    ).astype(jnp.float32)
+      "NH,BSNH->BSN",
+      u_NH.astype(k_BSNH.dtype),
+      k_BSNH,
+      preferred_element_type=jnp.float32,
+    )
     scale = asked.scale
 
     def relative(s_BNTS, of_queries, of_keys, shared):

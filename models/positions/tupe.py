@@ -34,7 +34,9 @@ class Projected(nn.Module):
 
 
 def _untied(s_BNTS, of_queries, of_keys, shared):
-  (q_BTNH,), (k_BSNH,), (scale,) = of_queries, of_keys, shared
+  del shared
+  (q_BTNH,), (k_BSNH,) = of_queries, of_keys
+  scale = (2 * q_BTNH.shape[-1]) ** -0.5
   p_BNTS = jnp.einsum(
     "BTNH,BSNH->BNTS", q_BTNH, k_BSNH, preferred_element_type=jnp.float32
   )
@@ -49,6 +51,8 @@ class TUPE(Position):
   """
 
   word = "tupe"
+  of_scores = True
+  mup = False
   relative = False
 
   @classmethod
@@ -64,10 +68,5 @@ class TUPE(Position):
         f" positions, and a row has {length} tokens; raise model.max_len, or"
         " choose an encoding that has no table, such as rope"
       )
-    scale = jnp.asarray((2 * q_PNH.shape[-1]) ** -0.5, jnp.float32)
-    return Pairs(
-      _untied,
-      (q_PNH[asked.q_positions_BT],),
-      (k_PNH[asked.k_positions_BS],),
-      (scale,),
-    )
+    of_queries = (q_PNH[asked.q_positions_BT],)
+    return Pairs(_untied, of_queries, (k_PNH[asked.k_positions_BS],))

@@ -19,6 +19,13 @@ class Options(Scaled):
 
   def __post_init__(self):
     super().__post_init__()
+    if self.rope_theta <= 1:
+      raise UserError(f"rope_theta={self.rope_theta} must be above 1")
+    if self.attention_factor < 0:
+      raise UserError(
+        f"attention_factor={self.attention_factor} must be positive, or 0 for"
+        " the paper's"
+      )
     if not 0 < self.beta_slow < self.beta_fast:
       raise UserError(
         f"beta_slow={self.beta_slow} must be positive and below"
@@ -29,8 +36,9 @@ class Options(Scaled):
 class YaRN(RoPE):
   """Interpolates slow pairs, keeps fast ones, and sharpens the softmax.
 
-  Between them goes a ramp over the number of the pair (section 3.2), and
-  queries and keys are multiplied by sqrt(1/t) = 0.1 ln(factor) + 1 (3.4).
+  Between them goes a ramp over the number of the pair (section 3.2), and what
+  is turned of queries and keys is multiplied by sqrt(1/t) = 0.1 ln(factor) + 1
+  (3.4): all of a head, or the part that `fraction` or MLA leaves to positions.
   """
 
   word = "yarn"
@@ -41,9 +49,9 @@ class YaRN(RoPE):
     ratio = self.original_len / (turns * 2 * math.pi)
     return R * math.log(ratio) / (2 * math.log(self.options.rope_theta))
 
-  def frequencies(self, R, length_B):
+  def frequencies(self, R, lengths_BT):
     o = self.options
-    kept = super().frequencies(R, length_B)
+    kept = super().frequencies(R, lengths_BT)
     low, high = self._pair(o.beta_fast, R), self._pair(o.beta_slow, R)
     if o.truncate:
       low, high = math.floor(low), math.ceil(high)
@@ -53,7 +61,7 @@ class YaRN(RoPE):
     slow_r = jnp.clip(ramp_r, 0, 1)
     return kept / o.factor * slow_r + kept * (1 - slow_r)
 
-  def amplitude(self, length_B):
-    del length_B
+  @property
+  def amplitude(self):
     o = self.options
     return o.attention_factor or 0.1 * math.log(o.factor) + 1

@@ -401,7 +401,7 @@ def test_a_model_without_meaning_is_refused(model_config, change, message):
 
 def test_an_odd_head_can_not_be_rotated(model_config):
   with pytest.raises(UserError, match=r"5 of model\.head_dim=5 dimensions"):
-    param_specs(model_config(head_dim=5))
+    model_config(head_dim=5)
 
 
 def test_a_frequent_token_has_its_whole_gradient_in_bfloat16(model_config):

@@ -35,9 +35,9 @@ def test_the_proxy_has_the_sizes_of_the_config_resolved_there(model_config):
   assert mup.base_config(c) == model_config(
     n_heads=2, n_kv_heads=1, head_dim=6, mup_grows="n_heads"
   )
-  c = model_config(**WIDE | {"head_dim": 12}, mup_base=24, mup_grows="head_dim")
+  c = model_config(**WIDE | {"head_dim": 24}, mup_base=24, mup_grows="head_dim")
   assert mup.base_config(c) == model_config(
-    n_heads=8, n_kv_heads=4, head_dim=3, mup_grows="head_dim"
+    n_heads=8, n_kv_heads=4, head_dim=6, mup_grows="head_dim"
   )
   # The default ff_dim is the proxy's default, which is not in proportion.
   c = model_config(d_model=256, ff_dim=0, mup_base=64, mup_grows="head_dim")
@@ -74,9 +74,8 @@ def test_an_impossible_proxy_is_refused(model_config, changes, says):
 
 
 def test_what_the_proxy_cannot_build_names_the_width(model_config):
-  c = model_config(mup_base=12, mup_grows="head_dim")  # a head dim of 3
   with pytest.raises(UserError, match=r"mup_base=12: .*turns pairs"):
-    lm.param_specs(c)
+    model_config(mup_base=12, mup_grows="head_dim")  # a head dim of 3
 
 
 @pytest.mark.parametrize(

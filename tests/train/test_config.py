@@ -516,6 +516,7 @@ WORDS = {
   "model.dropout": 0.1,
   "model.stochastic_depth": 0.1,
   "model.n_heads": 8,
+  "model.head_dim": 48,
   "model.n_kv_heads": 2,
   "model.mup_grows": "n_heads",  # mup_base, which needs it: test_mup.py
   "opt.name": "sgd",

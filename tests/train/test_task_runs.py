@@ -17,7 +17,15 @@ from ablax.infer.sampling import Sampling, generate
 from ablax.models import lm
 from ablax.train import evaluate
 from ablax.train.checkpoint import load_model, load_state
-from ablax.train.config import ADDED_LATER, HOW, from_dict, load, resolve
+from ablax.train.config import (
+  ADDED_LATER,
+  HOW,
+  UNDECAYED,
+  UNDECAYED_BEFORE,
+  from_dict,
+  load,
+  resolve,
+)
 from ablax.train.logs import read_metrics
 from ablax.train.loop import train
 from ablax.train.state import fingerprints
@@ -251,6 +259,9 @@ def test_a_text_run_from_before_the_key_keeps_its_hash_and_goes_on():
   assert from_dict(values) == config
   same = {k: v for k, v in values.items() if k not in HOW}
   del same["data"]["prefetch"]
+  ((rule, factor), *rest) = same["opt"]["decay_rules"]
+  assert rule == UNDECAYED
+  same["opt"]["decay_rules"] = [(UNDECAYED_BEFORE, factor), *rest]
   text = json.dumps(same, sort_keys=True)
   assert config.hash == hashlib.sha256(text.encode()).hexdigest()[:10]
   task = task_config()

@@ -188,12 +188,19 @@ def _who_sees_whom(entry, run, params, x_BTD, ctx) -> Iterator[Check]:
     other <= leak,
     f"largest gradient {other:.1e} of {scale:.1e}",
   )
-  alone = _document_alone(run, params, x_BTD, ctx, packed, cut)
-  yield Check(
-    "a packed document is as it is alone",
-    alone <= CHUNK_TOLERANCE,
-    f"relative difference {alone:.1e}, allowed {CHUNK_TOLERANCE:.0e}",
-  )
+  for what, part, where in (
+    ("the first of two packed documents", slice(0, cut), packed),
+    ("the second", slice(cut, T), packed),
+    ("the beginning of a row", slice(0, cut), ctx),
+  ):
+    if what == "the beginning of a row" and not entry.causal:
+      continue
+    alone = _part_alone(run, params, x_BTD, where, part)
+    yield Check(
+      f"{what} is as it is alone",
+      alone <= CHUNK_TOLERANCE,
+      f"relative difference {alone:.1e}, allowed {CHUNK_TOLERANCE:.0e}",
+    )
   examples = float(np.delete(seen, 1, axis=1).max())
   if entry.batch_dependent:
     yield Check(
@@ -209,12 +216,10 @@ def _who_sees_whom(entry, run, params, x_BTD, ctx) -> Iterator[Check]:
     )
 
 
-def _document_alone(run, params, x_BTD, ctx, packed, cut) -> float:
-  whole = run(params, x_BTD, packed)[0]
-  rest = dataclasses.replace(
-    ctx.chunk(cut, x_BTD.shape[1]), positions_BT=packed.positions_BT[:, cut:]
-  )
-  return _difference(whole[:, cut:], run(params, x_BTD[:, cut:], rest)[0])
+def _part_alone(run, params, x_BTD, ctx, part) -> float:
+  whole = run(params, x_BTD, ctx)[0][:, part]
+  alone = run(params, x_BTD[:, part], ctx.chunk(part.start, part.stop))[0]
+  return _difference(whole, alone)
 
 
 def _decoding(entry, config, run, params, x_BTD, ctx, y_BTD) -> Iterator[Check]:
