@@ -8,10 +8,9 @@ import jax
 from ..train.accounting import (
   Accounts,
   accounts,
-  activation_bytes,
   count_params,
   forward_flops,
-  tree_bytes,
+  memory_bytes,
 )
 from ..train.config import Config
 from ..train.setup import Setup, provisional_setup
@@ -99,10 +98,7 @@ def _train_flops(config: Config) -> float:
 
 @functools.lru_cache
 def _memory(config: Config) -> int:
-  setup = one_device(config)
-  abstract = setup.abstract()
-  kept = tree_bytes(abstract.params) + tree_bytes(abstract.opt_state)
-  return kept + activation_bytes(setup) + 4 * count_params(setup)
+  return memory_bytes(one_device(config))
 
 
 @functools.lru_cache

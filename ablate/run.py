@@ -20,7 +20,7 @@ from .compare import check_comparable
 from .costs import memory
 from .dry_run import show
 from .execute import has_ended, train_groups
-from .machine import machine
+from .machine import Machine, machine
 from .plan import Plan
 from .record import Facts, Record, Run
 from .record import write as write_record
@@ -112,9 +112,18 @@ def dry_run(
   sweep = fair(load_sweep(path, given), None)
   arms = select(sweep.names, options.arms, sweep.baseline)
   n_seeds = _n_seeds(sweep, options)
-  needs = max(memory(sweep[arm].config) for arm in arms)
-  jobs = machine().jobs(options.jobs, needs, len(arms) * n_seeds)
+  _, jobs = _shares(sweep, len(arms), n_seeds, options, machine())
   show(sweep, arms, n_seeds, jobs, console)
+
+
+def _shares(
+  sweep: Sweep, n_arms: int, n_seeds: int, options: Options, here: Machine
+) -> tuple[int, int]:
+  """(seeds in one program, processes at a time)."""
+  needs = max(memory(arm.config) for arm in sweep.arms)
+  together = here.together(options.together, needs, n_seeds)
+  n_groups = n_arms * -(-n_seeds // together)
+  return together, here.jobs(options.jobs, needs * together, n_groups)
 
 
 def _n_seeds(sweep: Sweep, options: Options) -> int:
@@ -157,10 +166,7 @@ def ablate(
     raise UserError(f"--resume: {folder} holds no sweep to go on with")
   sweep = fair(bare, folder)
   here = machine()
-  needs = max(memory(arm.config) for arm in sweep.arms)
-  together = here.together(options.together, needs, n_seeds)
-  n_groups = len(arms) * -(-n_seeds // together)
-  jobs = here.jobs(options.jobs, needs * together, n_groups)
+  together, jobs = _shares(sweep, len(arms), n_seeds, options, here)
   cores = max(1, len(here.cores) // jobs)
 
   def planned(sweep: Sweep) -> Plan:

@@ -162,14 +162,8 @@ class Decoder(nn.Module):
     x_BTD = table_VD[tokens_BT].astype(c.compute_dtype)
     up = None
     if c.embed_rank:
-      up = Projection(
-        c,
-        "BTE,ED->BTD",
-        (E, D),
-        ("latent", "embed"),
-        bias=False,
-        name="embed_up",
-      )
+      into = (c, "BTE,ED->BTD", (E, D), ("latent", "embed"))
+      up = Projection(*into, bias=False, name="embed_up")
       x_BTD = up(x_BTD)
     x_BTD = POSITIONS[c.position](c, name="position").embed(x_BTD, positions_BT)
     ctx = ctx.sharing(Once(c, c.pattern, name="positions")())
@@ -197,20 +191,12 @@ class Decoder(nn.Module):
         c.param_dtype,
         ("out", "in"),
       )
-    if up is not None:
-      # Logits of the product of table and matrix, by way of the smaller side.
-      if not c.tie_embeddings:
-        down = Projection(
-          c,
-          "BTD,DE->BTE",
-          (D, E),
-          ("embed", "latent"),
-          bias=False,
-          name="embed_down",
-        )
-        x_BTD = down(x_BTD)
-      else:
-        x_BTD = up(x_BTD, "BTD,ED->BTE")
+    # Logits of the product of table and matrix, by way of the smaller side.
+    if up is not None and c.tie_embeddings:
+      x_BTD = up(x_BTD, "BTD,ED->BTE")
+    elif up is not None:
+      back = (c, "BTD,DE->BTE", (D, E), ("embed", "latent"))
+      x_BTD = Projection(*back, bias=False, name="embed_down")(x_BTD)
     new_state = new_state if state else None
     return Output(x_BTD, unembed_VD, new_state, c)
 

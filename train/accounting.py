@@ -32,7 +32,8 @@ class Accounts:
     param_bytes, opt_bytes: of parameters and of optimizer state.
     forward_flops, train_flops: per token of a row of `seq_len`; training is
       three times forward, recomputation not counted.
-    executed_flops: per token, what the update really runs.
+    executed_flops: per token, what the update really runs, but that tiles of
+      attention which a mask skips are counted.
     activation_bytes: kept for the backward pass of one microbatch.
     decode_state_bytes: for one sequence of `max_len` tokens; None where the
       model can't decode.
@@ -58,13 +59,20 @@ class Accounts:
     return kept + 4 * self.params
 
 
+def memory_bytes(setup: Setup) -> int:
+  """`Accounts.memory_bytes` alone, which needs no FLOPs."""
+  abstract = setup.abstract()
+  kept = _tree_bytes(abstract.params) + _tree_bytes(abstract.opt_state)
+  return kept + activation_bytes(setup) + 4 * count_params(setup)
+
+
 def memory_of(config: Config, seeds: int = 1) -> int:
   """Rough bytes that `seeds` runs of the config take in one program.
 
   Reads no data: where the tokenizer is not trained yet, its size is taken from
   the config.
   """
-  return seeds * accounts(provisional_setup(config)).memory_bytes
+  return seeds * memory_bytes(provisional_setup(config))
 
 
 def count_flops(jaxpr: core.Jaxpr) -> int:
@@ -112,7 +120,7 @@ def _bytes(aval: Any) -> int:
   return math.prod(aval.shape) * jnp.dtype(aval.dtype).itemsize
 
 
-def tree_bytes(tree: Any) -> int:
+def _tree_bytes(tree: Any) -> int:
   return sum(_bytes(a) for a in jax.tree.leaves(tree))
 
 
@@ -156,8 +164,8 @@ def accounts(setup: Setup) -> Accounts:
   return Accounts(
     params=count_params(setup),
     embedding_params=sum(sizes.values()),
-    param_bytes=tree_bytes(params),
-    opt_bytes=tree_bytes(abstract.opt_state),
+    param_bytes=_tree_bytes(params),
+    opt_bytes=_tree_bytes(abstract.opt_state),
     forward_flops=once,
     train_flops=3 * once,
     executed_flops=count_flops(run_grad) / batch["tokens"].size,

@@ -96,7 +96,7 @@ class _Masks(NamedTuple):
 
 
 def _seen(static: Static, masks: _Masks, at: Tile) -> Array:
-  """Which keys a tile's queries see: [B or 1, K or 1, G or 1, T, S]."""
+  """Which keys a tile's queries see, but for the mask: [B or 1, 1, T, S]."""
   s = at.key + jnp.arange(at.n_keys)[None, :]
   t = masks.q_offset + at.query + jnp.arange(at.n_queries)[:, None]
   seen = jnp.ones((1, at.n_queries, at.n_keys), bool)
@@ -163,11 +163,8 @@ def _over_tiles(
     # The last tile may begin among the keys of the one before.
     key = jnp.minimum(fresh, first + run.span - size) if n > 1 else first
     at = Tile(query, run.size, key, size, fresh)
-    seen = _seen(static, masks, at)
-    if masks.mask is None:
-      return step(carry, at, _by_head(seen, None, at, q)), None
-    seen = _by_head(seen, masks.mask, at, q)
-    if n == 1:
+    seen = _by_head(_seen(static, masks, at), masks.mask, at, q)
+    if masks.mask is None or n == 1:
       return step(carry, at, seen), None
     done = jax.lax.cond(
       seen.any(), lambda c: step(c, at, seen), lambda c: c, carry

@@ -13,9 +13,8 @@ from . import ACTIVATIONS, FFN, check_activation
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  activation: str = (
-    "silu"  # SwiGLU; gelu: GeGLU; relu: ReGLU; identity: bilinear
-  )
+  # silu: SwiGLU; gelu: GeGLU; relu: ReGLU; identity: bilinear
+  activation: str = "silu"
 
   def __post_init__(self):
     check_activation("glu", self.activation)

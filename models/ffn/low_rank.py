@@ -37,25 +37,16 @@ class LowRank(FFN):
     o = c.options("low_rank", Options())
     D, F, R = c.d_model, c.ff_dim, o.rank
 
-    def into(name: str) -> Float[Array, "B T F"]:
-      down = Projection(
-        c, "BTD,DR->BTR", (D, R), ("embed", "latent"), name=f"{name}_v"
-      )
-      axes = ("latent", "ff")
-      up = Projection(
-        c, "BTR,RF->BTF", (R, F), axes, to_branch=True, name=f"{name}_u"
-      )
-      return up(down(x_BTD))
+    def product(name, x, sizes, axes, **more):
+      """U V x, with R numbers between the two."""
+      into = (c, "BTX,XR->BTR", (sizes[0], R), (axes[0], "latent"))
+      out = (c, "BTR,RY->BTY", (R, sizes[1]), ("latent", axes[1]))
+      x = Projection(*into, name=f"{name}_v")(x)
+      return Projection(*out, name=f"{name}_u", **more)(x)
+
+    def into(name):
+      return product(name, x_BTD, (D, F), ("embed", "ff"), to_branch=True)
 
     h_BTF = ACTIVATIONS[o.activation](into("gate")) * into("up")
     h_BTF = constrain(h_BTF, "batch", "seq", "ff")
-    down = Projection(c, "BTF,FR->BTR", (F, R), ("ff", "latent"), name="down_v")
-    out = Projection(
-      c,
-      "BTR,RD->BTD",
-      (R, D),
-      ("latent", "embed"),
-      to_residual=True,
-      name="down_u",
-    )
-    return out(down(h_BTF))
+    return product("down", h_BTF, (F, D), ("ff", "embed"), to_residual=True)

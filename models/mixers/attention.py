@@ -34,24 +34,16 @@ QK_NORMS = ("none", "rms_norm", "layer_norm")
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class OfScores:
+  """Options of what any softmax mixer makes of its scores."""
+
   position: str = ""  # of these layers; "": model.position
   scale: float = 0.0  # of the scores; 0: 1 / sqrt(H)
   soft_cap: float = 0.0  # c tanh(score / c), arXiv:2408.00118; 0: none
   sinks: bool = False  # a learned score per head without a value, gpt-oss
-  qk_norm: str = "none"  # of each head: rms_norm | layer_norm, arXiv:2302.05442
-  # Queries times log(n) / log(log_n) from position n = log_n on; 0: off. Chiang
-  # and Cholak 2022, arXiv:2202.12172.
-  log_n: int = 0
-  qkv_bias: bool = False  # biases of q, k and v alone, as Qwen's
-  clip_qkv: float = 0.0  # q, k and v are cut to [-c, c], as MPT's; 0: none
 
   def __post_init__(self):
-    for key, off in (
-      ("scale", "1 / sqrt(H)"),
-      ("soft_cap", "none"),
-      ("clip_qkv", "none"),
-    ):
+    for key, off in (("scale", "1 / sqrt(H)"), ("soft_cap", "none")):
       if getattr(self, key) < 0:
         raise UserError(
           f"{key}={getattr(self, key)} must be positive, or 0 for {off}"
@@ -60,6 +52,27 @@ class Options:
       raise UserError(
         f"position={self.position!r} is not a registered position"
         f"{nearest(self.position, POSITIONS)}"
+      )
+
+  def chooses(self) -> Sequence[tuple[Registry, str]]:
+    """What an option chooses: it then has options of its own."""
+    return [(POSITIONS, self.position)] if self.position else []
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(OfScores):
+  qk_norm: str = "none"  # of each head: rms_norm | layer_norm, arXiv:2302.05442
+  # Queries times log(n) / log(log_n) from position n = log_n on; 0: off. Chiang
+  # and Cholak 2022, arXiv:2202.12172.
+  log_n: int = 0
+  qkv_bias: bool = False  # biases of q, k and v alone, as Qwen's
+  clip_qkv: float = 0.0  # q, k and v are cut to [-c, c], as MPT's; 0: none
+
+  def __post_init__(self):
+    super().__post_init__()
+    if self.clip_qkv < 0:
+      raise UserError(
+        f"clip_qkv={self.clip_qkv} must be positive, or 0 for none"
       )
     if self.qk_norm not in QK_NORMS:
       raise UserError(
@@ -70,10 +83,6 @@ class Options:
         f"log_n={self.log_n} must be the tokens of a row in training, 2 or"
         " more; or 0 for none"
       )
-
-  def chooses(self) -> Sequence[tuple[Registry, str]]:
-    """What an option chooses: it then has options of its own."""
-    return [(POSITIONS, self.position)] if self.position else []
 
 
 def lengths(
@@ -252,42 +261,77 @@ class Attention(Mixer):
       reach: no distance is as large; 0: that of the slots.
       more: arguments of the kernel in the place of the usual ones.
     """
+    at_BT = ctx.positions_BT if q_positions_BT is None else q_positions_BT
+    k_BSKH = slots.arrays["k"]
+    asked = self.asked(q_BTNH, k_BSKH, ctx, slots)
+    asked = asked._replace(
+      q_positions_BT=at_BT, reach=reach or slots.positions_BS.shape[1]
+    )
+    return self.kernel(
+      self.turn(position, q_BTNH, ctx, at_BT),
+      self.turned_keys(position, slots, ctx),
+      slots.arrays["v"],
+      ctx,
+      slots,
+      **{"scores": position.scores(asked), **more},
+    )
+
+  def asked(
+    self, q_BTNH: Array, k_BSKH: Array, ctx: Context, slots: Slots
+  ) -> Asked:
+    """What the position is told of queries and keys before any turn."""
+    return Asked(
+      q_BTNH,
+      k_BSKH,
+      ctx.positions_BT,
+      slots.positions_BS,
+      self.scale,
+      ctx.causal,
+      (ctx.shared or {}).get(self.position_word(self.config)),
+      slots.positions_BS.shape[1],
+    )
+
+  def turned_keys(
+    self, position: Position, slots: Slots, ctx: Context
+  ) -> Array:
+    """The slots' keys; they are turned here where they were kept raw."""
+    k_BSKH = slots.arrays["k"]
+    if not position.raw_keys:
+      return k_BSKH
+    lengths_BS = lengths(position, slots.segments_BS, ctx)
+    return position.rotate(k_BSKH, slots.positions_BS, lengths_BS)
+
+  def kernel(
+    self,
+    q_BTNH: Array,
+    k_BSKH: Array,
+    v_BSKV: Array,
+    ctx: Context,
+    slots: Slots,
+    **more: Any,
+  ) -> Any:
+    """The kernel on queries and keys that are turned, as the options say."""
     c = self.config
     o = self.options(c)
-    at_BT = ctx.positions_BT if q_positions_BT is None else q_positions_BT
-    k_BSKH = raw_BSKH = slots.arrays["k"]
-    if position.raw_keys:
-      lengths_BS = lengths(position, slots.segments_BS, ctx)
-      k_BSKH = position.rotate(raw_BSKH, slots.positions_BS, lengths_BS)
-    shared = (ctx.shared or {}).get(self.position_word(c))
-    reach = reach or slots.positions_BS.shape[1]
-    asked = (at_BT, slots.positions_BS, self.scale, ctx.causal, shared, reach)
     sinks_N = None
     if o.sinks:
       sinks_N = declare(
         self, "sinks", zeros, (c.n_heads,), ("heads",), c.param_dtype
       )
-    q_segments_BT = None
-    if slots.segments_BS is not None:
-      q_segments_BT = cache.segments_of(ctx)
+    whole = slots.segments_BS is None
     usual = {
       "causal": ctx.causal,
       "window": self.window(c),
       "q_offset": slots.offset,
-      "q_segments_BT": q_segments_BT,
+      "q_segments_BT": None if whole else cache.segments_of(ctx),
       "k_segments_BS": slots.segments_BS,
       "mask": self.mask(ctx, slots),
-      "scores": position.scores(Asked(q_BTNH, raw_BSKH, *asked)),
       "scale": self.scale,
       "soft_cap": o.soft_cap,
       "sinks_N": sinks_N,
     }
-    return dispatch("flash_attention", c.implementation)(
-      self.turn(position, q_BTNH, ctx, at_BT),
-      k_BSKH,
-      slots.arrays["v"],
-      **(usual | more),
-    )
+    attend = dispatch("flash_attention", c.implementation)
+    return attend(q_BTNH, k_BSKH, v_BSKV, **(usual | more))
 
   @classmethod
   def slot_shapes(cls, config: ModelConfig) -> dict[str, tuple[int, ...]]:

@@ -54,9 +54,9 @@ class Differential(attention.Attention):
     first, second = jnp.split(o_BTNV, 2, axis=2)
 
     def vector(name):
-      return declare(
-        self, name, normal(0.1), (H,), ("head_dim",), c.param_dtype
-      )
+      init, axes = normal(0.1), ("head_dim",)
+      v_H = declare(self, name, init, (H,), axes, c.param_dtype)
+      return v_H.astype(jnp.float32)  # their exponentials cancel
 
     depth = jnp.asarray(ctx.layer, jnp.float32)
     start = 0.8 - 0.6 * jnp.exp(-0.3 * depth)

@@ -7,33 +7,32 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ...errors import UserError
-from ...kernels.dispatch import dispatch
 from ..context import Context
 from ..linear import Projection
 from ..mup import query_scale
 from ..norms import NORMS
-from ..positions import POSITIONS, Asked
-from . import State, attention, cache
+from ..positions import POSITIONS
+from . import State, attention
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
-  position: str = ""  # of these layers; "": model.position
-  scale: float = 0.0  # of the scores; 0: 1 / sqrt(head_dim + rope_dim)
+class Options(attention.OfScores):  # scale of 0: 1 / sqrt(head_dim + rope_dim)
   kv_rank: int = 64  # numbers of the latent that keys and values are made of
   q_rank: int = 0  # the same for queries; 0: they are projected directly
   rope_dim: int = 16  # of each head, besides head_dim: the part that is turned
 
   def __post_init__(self):
-    for key in ("kv_rank", "rope_dim"):
-      if getattr(self, key) < 1:
-        raise UserError(f"{key}={getattr(self, key)} must be at least 1")
-    if self.q_rank < 0 or self.scale < 0:
-      key = "q_rank" if self.q_rank < 0 else "scale"
-      raise UserError(f"{key}={getattr(self, key)} must be positive, or 0")
-
-  soft_cap = 0.0
-  chooses = attention.Options.chooses
+    super().__post_init__()
+    if self.kv_rank < 1:
+      raise UserError(f"kv_rank={self.kv_rank} must be at least 1")
+    if self.q_rank < 0:
+      raise UserError(
+        f"q_rank={self.q_rank} must be positive, or 0 for no latent"
+      )
+    if self.rope_dim < 2 or self.rope_dim % 2:
+      raise UserError(
+        f"rope_dim={self.rope_dim} must be even and positive: pairs are turned"
+      )
 
 
 class MLA(attention.Attention):
@@ -106,10 +105,8 @@ class MLA(attention.Attention):
       k_BT1R = self.turn(position, k_BT1R, ctx)
     new = {"latent": latent_BTC, "k": k_BT1R}
     slots, state = self.remember(state, new, ctx)
-    latent_BSC, k_BS1R = slots.arrays["latent"], slots.arrays["k"]
-    if position.raw_keys:
-      lengths_BS = attention.lengths(position, slots.segments_BS, ctx)
-      k_BS1R = position.rotate(k_BS1R, slots.positions_BS, lengths_BS)
+    latent_BSC = slots.arrays["latent"]
+    k_BS1R = self.turned_keys(position, slots, ctx)
     turn_BTNR = self.turn(position, turn_BTNR, ctx)
 
     axes = ("latent", "heads", "head_dim")
@@ -127,21 +124,8 @@ class MLA(attention.Attention):
       q = jnp.concatenate([q_BTNH, turn_BTNR], axis=-1)
       k = jnp.concatenate([k_up(latent_BSC), k_BSNR], axis=-1)
       v = v_up(latent_BSC)
-    shared = (ctx.shared or {}).get(word)
-    at = (ctx.positions_BT, slots.positions_BS, self.scale, ctx.causal, shared)
-    reach = slots.positions_BS.shape[1]
-    whole = slots.segments_BS is None
-    o_BTNV = dispatch("flash_attention", c.implementation)(
-      q,
-      k,
-      v,
-      causal=ctx.causal,
-      q_offset=slots.offset,
-      q_segments_BT=None if whole else cache.segments_of(ctx),
-      k_segments_BS=slots.segments_BS,
-      scores=position.scores(Asked(q, k, *at, reach)),
-      scale=self.scale,
-    )
+    scores = position.scores(self.asked(q, k, ctx, slots))
+    o_BTNV = self.kernel(q, k, v, ctx, slots, scores=scores)
     if absorbed:
       o_BTNV = v_up(o_BTNV, "BTNC,CNH->BTNH")
     axes = ("heads", "head_dim", "embed")

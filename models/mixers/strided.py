@@ -11,7 +11,7 @@ from . import attention
 
 @dataclasses.dataclass(frozen=True)
 class Options(attention.Options):
-  stride: int = 64  # l: tokens before, and the step of those further back
+  stride: int = 64  # l: tokens before it, and the step of those further back
   split: bool = False  # even heads have the tokens before, odd ones the steps
 
   def __post_init__(self):
@@ -41,7 +41,7 @@ def _split(q, k, shared):
 
 
 class Strided(attention.Attention):
-  """The last `stride` tokens, and before them each `stride`-th; section 4.3.
+  """The `stride` tokens before, then each `stride`-th of the rest; section 4.3.
 
   Distances are within the document. One head has both kinds ("merged"), or
   heads take turns (`split`).

@@ -110,6 +110,16 @@ class Position(nn.Module):
     del asked
 
 
+def check_row(word: str, config: ModelConfig, length: int) -> None:
+  """Raises UserError where a row is longer than the table of positions."""
+  if length > config.max_len:
+    raise UserError(
+      f"model.position={word!r} has a table of model.max_len={config.max_len}"
+      f" positions, and a row has {length} tokens; raise model.max_len, or"
+      " choose an encoding that has no table, such as rope"
+    )
+
+
 POSITIONS = Registry(
   "position",
   "model.position",

@@ -2,9 +2,8 @@
 
 import flax.linen as nn
 
-from ...errors import UserError
 from ..param import declare, normal
-from . import Position
+from . import Position, check_row
 
 
 class Learned(Position):
@@ -20,12 +19,7 @@ class Learned(Position):
   @nn.compact
   def embed(self, x_BTD, positions_BT):
     c = self.config
-    if positions_BT.shape[1] > c.max_len:
-      raise UserError(
-        f"model.position='learned' has a table of model.max_len={c.max_len}"
-        f" positions, and a row has {positions_BT.shape[1]} tokens; raise"
-        " model.max_len, or choose an encoding that has no table, such as rope"
-      )
+    check_row(self.word, c, positions_BT.shape[1])
     shape = (c.max_len, c.d_model)
     init = normal(c.init_scale / c.d_model**0.5)  # as large as an embedding
     axes, roles = ("positions", "embed"), ("in", "out")

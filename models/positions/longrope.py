@@ -14,8 +14,6 @@ import jax.numpy as jnp
 from ...errors import UserError
 from .rope import RoPE, Scaled
 
-KEYS = ("short_factors", "long_factors")
-
 
 @dataclasses.dataclass(frozen=True)
 class Options(Scaled):
@@ -64,7 +62,8 @@ class LongRoPE(RoPE):
 
   def frequencies(self, R, lengths_BT):
     kept = super().frequencies(R, lengths_BT)
-    short_r, long_r = map(self._factors, KEYS, (R, R))
+    short_r = self._factors("short_factors", R)
+    long_r = self._factors("long_factors", R)
     if lengths_BT is None:
       return kept / short_r
     is_long_BT1 = (lengths_BT > self.original_len)[..., None]

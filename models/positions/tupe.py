@@ -3,13 +3,12 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
-from ...errors import UserError
 from ...kernels.flash_attention import Pairs
 from ..config import ModelConfig
 from ..linear import Projection
 from ..norms import NORMS
 from ..param import declare, normal
-from . import Asked, Position
+from . import Asked, Position, check_row
 
 
 class Projected(nn.Module):
@@ -61,12 +60,6 @@ class TUPE(Position):
 
   def scores(self, asked: Asked) -> Pairs:
     q_PNH, k_PNH = asked.shared
-    length = asked.q_positions_BT.shape[1]
-    if length > q_PNH.shape[0]:
-      raise UserError(
-        f"model.position='tupe' has a table of model.max_len={q_PNH.shape[0]}"
-        f" positions, and a row has {length} tokens; raise model.max_len, or"
-        " choose an encoding that has no table, such as rope"
-      )
+    check_row(self.word, self.config, asked.q_positions_BT.shape[1])
     of_queries = (q_PNH[asked.q_positions_BT],)
     return Pairs(_untied, of_queries, (k_PNH[asked.k_positions_BS],))

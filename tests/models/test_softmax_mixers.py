@@ -1,5 +1,7 @@
 """Who sees whom in each softmax mixer, pair by pair in float64."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -235,6 +237,29 @@ def test_the_absorbed_form_of_mla_is_the_other(model_config):
   np.testing.assert_allclose(run(3), run(H + 2), rtol=0, atol=5e-6)  # fp32
 
 
+OPTIONS = {
+  "scale": 0.9,
+  "soft_cap": 0.5,
+  "sinks": True,
+  "qk_norm": "rms_norm",
+  "log_n": 4,
+  "clip_qkv": 0.3,
+}
+
+
+@pytest.mark.parametrize("mixer", MIXERS.own)
+def test_no_option_is_without_effect(outputs, mixer):
+  """Of those that all softmax mixers have, or share with attention."""
+  plain, _, _ = outputs(mixer)
+  options = {f.name for f in dataclasses.fields(MIXERS.options(mixer))}
+  assert {"scale", "soft_cap", "sinks"} <= options
+  for option in OPTIONS.keys() & options:
+    if (mixer, option) == ("streaming", "sinks"):  # refused, with the reason
+      continue
+    got, _, _ = outputs(mixer, **{option: OPTIONS[option]})
+    assert np.abs(got - plain).max() > 1e-3, option
+
+
 @pytest.mark.parametrize(
   ("overrides", "said"),
   [
@@ -271,6 +296,14 @@ def test_the_absorbed_form_of_mla_is_the_other(model_config):
       r"opts.attention.position='ropee' is not .* did you mean 'rope'",
     ),
     ({"pattern": ("mla",), "use_bias": True}, r"'mla' has no biases"),
+    (
+      {"pattern": ("mla",), "opts": {"mla.rope_dim": 5}},
+      r"opts.mla.rope_dim=5 must be even and positive",
+    ),
+    (
+      {"pattern": ("streaming",), "opts": {"streaming.sinks": True}},
+      r"opts.streaming.sinks=True is a learned score",
+    ),
     (
       {"residual": "deep_norm", "norm": "none"},
       r"residual='deep_norm' multiplies .* choose another norm",

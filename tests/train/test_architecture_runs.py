@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_options import small_options
 
 from ablax.data.prepare import fixed_tokenizer
 from ablax.infer.sampling import Sampling, generate
@@ -41,23 +42,9 @@ SHORT = {
   "log.progress": False,
   "mesh.data": 1,
 }
-# So small that each matters within rows of 48 tokens.
-OPTIONS = {
-  "sliding_window": {"window": 9},
-  "streaming": {"window": 9, "first": 2},
-  "strided": {"stride": 4},
-  "fixed": {"stride": 6, "summary": 2},
-  "longformer": {"window": 6, "n_global": 2},
-  "bigbird": {"block": 4, "window": 2},
-  "rerope": {"window": 12},
-  "deberta": {"max_distance": 20},
-  # Within it decoding is the whole pass again; beyond, see their files.
-  "dynamic_ntk": {"original_len": 200},
-  "longrope": {"original_len": 200},
-}
 ALL = {
   f"{registry.key}={name}": {registry.key: name}
-  | {f"model.opts.{name}.{k}": v for k, v in OPTIONS.get(name, {}).items()}
+  | {f"model.opts.{key}": value for key, value in small_options(name).items()}
   for registry in (MIXERS, POSITIONS, FFNS, NORMS)
   for name in registry.own
 }

@@ -1,0 +1,28 @@
+"""Options of mixers and positions so small that each matters in short rows."""
+
+OPTIONS = {
+  "sliding_window": {"window": 5},
+  "streaming": {"window": 5, "first": 2},
+  "mla": {"kv_rank": 12, "rope_dim": 4},
+  "strided": {"stride": 3},
+  "fixed": {"stride": 4, "summary": 1},
+  "longformer": {"window": 4, "n_global": 2},
+  "bigbird": {"block": 2, "window": 2},
+  "rerope": {"window": 6},
+  "t5": {"buckets": 8, "max_distance": 12},
+  "deberta": {"max_distance": 8},
+  # Beyond it one pass is that of the whole length, as their files say; what
+  # they do there is in models/test_softmax_mixers.py.
+  "dynamic_ntk": {"original_len": 200},
+  "consistent_ntk": {"original_len": 200},
+  "longrope": {"original_len": 200},
+}
+
+
+def small_options(*entries: str) -> dict[str, object]:
+  """As overrides of `model.opts`: "entry.option" -> value."""
+  return {
+    f"{entry}.{option}": value
+    for entry in entries
+    for option, value in OPTIONS.get(entry, {}).items()
+  }
