@@ -33,7 +33,10 @@ def get_config() -> ConfigDict:
   m.ff_dim = 0  # F; 0: 8/3 d_model, rounded up to a multiple of 16
   m.vocab_size = 0  # V; 0: the tokenizer's, up to a multiple of 64
   m.max_len = 1024  # tokens, the context that sampling may fill
-  m.pattern = ("attention",)  # mixers in turn, tiled over the depth
+  # Layers in turn, tiled over the depth: MIXER, or MIXER/FFN for another ffn
+  # than model.ffn.
+  m.pattern = ("attention",)
+  m.first = ()  # layers before the pattern begins
   m.mixer = ""  # short for pattern = (mixer,)
   m.position = "rope"
   m.ffn = "glu"

@@ -167,7 +167,7 @@ class Scorer:
     tokenizer: Tokenizer,
     n_rows: int | None = None,
   ):
-    for mixer in config.pattern:
+    for mixer in config.mixers:
       if not MIXERS[mixer].causal:
         raise UserError(
           f"model.mixer={mixer!r} is not causal, so the model gives texts no"

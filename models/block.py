@@ -7,7 +7,7 @@ import jax
 from jaxtyping import Array, Float, Int
 
 from ..parallel.rules import constrain
-from .config import NORMED_AFTER, ModelConfig
+from .config import NORMED_AFTER, Layer, ModelConfig
 from .context import Context, dropout, stochastic_depth
 from .ffn import FFNS
 from .mixers import MIXERS, State
@@ -44,15 +44,15 @@ class Block(nn.Module):
   """
 
   config: ModelConfig
-  mixer: str
+  layer: Layer
 
   @nn.compact
   def __call__(
     self, x_BTD: Float[Array, "B T D"], ctx: Context, state: State | None
   ) -> tuple[Float[Array, "B T D"], State | None]:
     c = self.config
-    mixer = MIXERS[self.mixer](c, name="mixer")
-    ffn = FFNS[c.ffn](c, name="ffn")
+    mixer = MIXERS[self.layer.mixer](c, name="mixer")
+    ffn = FFNS[self.layer.ffn](c, name="ffn")
 
     def norm(name, x):
       return NORMS[c.norm](c, name=name)(x)
@@ -91,7 +91,7 @@ class LayerGroup(nn.Module):
   """The blocks of one tile of the pattern; the body of the loop over depth."""
 
   config: ModelConfig
-  mixers: tuple[str, ...]
+  layers: tuple[Layer, ...]
 
   @nn.compact
   def __call__(
@@ -107,9 +107,9 @@ class LayerGroup(nn.Module):
       policy = REMAT[self.config.remat]
       block = nn.remat(Block, prevent_cse=False, policy=policy)
     new_states = []
-    for i, (mixer, state) in enumerate(zip(self.mixers, states, strict=True)):
+    for i, (layer, state) in enumerate(zip(self.layers, states, strict=True)):
       here = ctx.at_layer(first_layer + i)
-      x_BTD, state = block(self.config, mixer, name=str(i))(x_BTD, here, state)
+      x_BTD, state = block(self.config, layer, name=str(i))(x_BTD, here, state)
       new_states.append(state)
     return x_BTD, tuple(new_states)
 

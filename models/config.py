@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import UserError, nearest
 from ..kernels.dispatch import check_word
@@ -18,6 +18,19 @@ MUP_GROWS = ("n_heads", "head_dim")
 
 def default_ff_dim(d_model: int) -> int:
   return -(-d_model * 8 // 3 // 16) * 16
+
+
+class Layer(NamedTuple):
+  """What a word of `model.pattern` stands for: entries of MIXERS and FFNS."""
+
+  mixer: str
+  ffn: str
+
+  @classmethod
+  def of(cls, word: str, ffn: str) -> "Layer":
+    """`MIXER`, with the given ffn, or `MIXER/FFN`."""
+    mixer, slash, own = word.partition("/")
+    return cls(mixer, own if slash else ffn)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +53,7 @@ class ModelConfig:
   vocab_size: int
   max_len: int
   pattern: tuple[str, ...]
+  first: tuple[str, ...]
   position: str
   ffn: str
   norm: str
@@ -91,6 +105,11 @@ class ModelConfig:
       object.__setattr__(self, "ff_dim", default_ff_dim(self.d_model))
     if not self.pattern:
       raise UserError("model.pattern=() names no mixer; name at least one")
+    if len(self.first) > self.n_layers:
+      raise UserError(
+        f"model.first={self.first} names {len(self.first)} layers, and"
+        f" model.n_layers={self.n_layers}; drop some"
+      )
     if not 0 <= self.dropout < 1:
       raise UserError(f"model.dropout={self.dropout} must be in [0, 1)")
     if not 0 <= self.stochastic_depth < 1:
@@ -112,11 +131,12 @@ class ModelConfig:
     self._one_of("remat", tuple(REMAT))
     NORMS.module(self.norm)  # it is there
     check_word("model.implementation", self.implementation)
+    from .ffn import FFNS
     from .mixers import MIXERS
 
-    mixers = [MIXERS[mixer] for mixer in dict.fromkeys(self.pattern)]
-    for mixer in mixers:
-      mixer.check(self)
+    mixers = [MIXERS[mixer] for mixer in self.mixers]
+    for entry in (*mixers, *(FFNS[ffn] for ffn in self.ffns)):
+      entry.check(self)
     self._check_position([mixer.position_word(self) for mixer in mixers])
     if self.residual == "deep_norm" and self.norm == "none":
       raise UserError(
@@ -181,12 +201,32 @@ class ModelConfig:
     return self.opts.get(entry, default) if default else self.opts[entry]
 
   @property
-  def groups(self) -> tuple[tuple[str, tuple[str, ...], int], ...]:
-    """(name, mixers, repeats): the pattern tiled over depth, then its rest."""
-    whole, rest = divmod(self.n_layers, len(self.pattern))
-    groups = []
-    if whole:
-      groups.append(("groups", self.pattern, whole))
-    if rest:
-      groups.append(("tail", self.pattern[:rest], 1))
-    return tuple(groups)
+  def layers(self) -> tuple[Layer, ...]:
+    """All kinds of layers that it has."""
+    words = (*self.first, *self.pattern)
+    return tuple(dict.fromkeys(Layer.of(word, self.ffn) for word in words))
+
+  @property
+  def mixers(self) -> tuple[str, ...]:
+    """The entries of MIXERS that it has."""
+    return tuple(dict.fromkeys(layer.mixer for layer in self.layers))
+
+  @property
+  def ffns(self) -> tuple[str, ...]:
+    """The entries of FFNS that it has."""
+    return tuple(dict.fromkeys(layer.ffn for layer in self.layers))
+
+  @property
+  def groups(self) -> tuple[tuple[str, tuple[Layer, ...], int], ...]:
+    """(name, layers, repeats): the first, the pattern tiled, then its rest."""
+    whole, rest = divmod(self.n_layers - len(self.first), len(self.pattern))
+    groups = (
+      ("first", self.first, min(1, len(self.first))),
+      ("groups", self.pattern, whole),
+      ("tail", self.pattern[:rest], min(1, rest)),
+    )
+    return tuple(
+      (name, tuple(Layer.of(word, self.ffn) for word in words), repeats)
+      for name, words, repeats in groups
+      if repeats
+    )

@@ -166,16 +166,16 @@ class Decoder(nn.Module):
       up = Projection(*into, bias=False, name="embed_up")
       x_BTD = up(x_BTD)
     x_BTD = POSITIONS[c.position](c, name="position").embed(x_BTD, positions_BT)
-    ctx = ctx.sharing(Once(c, c.pattern, name="positions")())
+    ctx = ctx.sharing(Once(c, c.mixers, name="positions")())
     x_BTD = constrain(x_BTD, "batch", "seq", "embed")
     x_BTD = dropout(x_BTD, c.dropout, ctx, site=0)
-    layer, new_state = 0, {}
-    for name, mixers, repeats in c.groups:
-      layers = stack(c, repeats)(c, mixers, name=name)
-      first_layers = layer + len(mixers) * jnp.arange(repeats)
-      states = state[name] if state else (None,) * len(mixers)
-      x_BTD, new_state[name] = layers(x_BTD, ctx, first_layers, states)
-      layer += len(mixers) * repeats
+    depth, new_state = 0, {}
+    for name, layers, repeats in c.groups:
+      group = stack(c, repeats)(c, layers, name=name)
+      first_layers = depth + len(layers) * jnp.arange(repeats)
+      states = state[name] if state else (None,) * len(layers)
+      x_BTD, new_state[name] = group(x_BTD, ctx, first_layers, states)
+      depth += len(layers) * repeats
     if c.residual not in NORMED_AFTER:
       x_BTD = NORMS[c.norm](c, name="final_norm")(x_BTD)
     if (scale := readout_scale(c)) != 1:
@@ -226,7 +226,7 @@ def depths(specs: Mapping[str, Any]) -> dict[str, Any]:
   what comes after the last one.
   """
   depth, found = 0, {}
-  for name in ("groups", "tail"):
+  for name in ("first", "groups", "tail"):
     if name in specs:
       group = specs[name]
       repeats = jax.tree.leaves(group)[0].shape[0]

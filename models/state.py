@@ -28,7 +28,7 @@ def init_state(
   Raises:
     UserError: a mixer of the pattern can't decode.
   """
-  for mixer in config.pattern:
+  for mixer in config.mixers:
     entry = MIXERS[mixer]
     if not (entry.decodable and entry.causal):
       why = "is not causal" if not entry.causal else "has no decode state"
@@ -42,8 +42,8 @@ def init_state(
     return jax.tree.map(lambda a: jnp.broadcast_to(a, (n, *a.shape)), state)
 
   return {
-    name: tuple(stacked(mixer, repeats) for mixer in mixers)
-    for name, mixers, repeats in config.groups
+    name: tuple(stacked(layer.mixer, repeats) for layer in layers)
+    for name, layers, repeats in config.groups
   }
 
 

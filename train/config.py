@@ -23,7 +23,7 @@ from ..data.tasks import TASKS
 from ..data.tokenizers import TOKENIZERS
 from ..errors import UserError, nearest
 from ..kernels.device import best_dtype
-from ..models.config import ModelConfig
+from ..models.config import Layer, ModelConfig
 from ..models.ffn import FFNS
 from ..models.matmuls import MATMULS
 from ..models.mixers import MIXERS
@@ -84,7 +84,7 @@ class Config:
 
   def _check_length(self) -> None:
     """In training no token may tell how long its document will be."""
-    for mixer in self.model.pattern:
+    for mixer in self.model.mixers:
       word = MIXERS[mixer].position_word(self.model)
       if not word or not POSITIONS[word].of_length:
         continue
@@ -148,6 +148,7 @@ ADDED_LATER: dict[str, Any] = {
   "model.mup_base": 0,
   "model.mup_grows": "",
   "model.embed_rank": 0,
+  "model.first": [],
   "data.task": "",
   "model.opts.rope.pairing": "halves",
   "model.opts.rope.fraction": 1.0,
@@ -175,11 +176,13 @@ NAMESPACES: dict[str, type] = {
 
 def _choices(c: Mapping[str, Any]) -> Iterator[tuple[str, Registry, str]]:
   """The (namespace, registry, entry) that a config chooses."""
-  for mixer in dict.fromkeys(c["model"]["pattern"]):
-    yield "model", MIXERS, mixer
+  words = (*c["model"]["first"], *c["model"]["pattern"])
+  layers = [Layer.of(word, c["model"]["ffn"]) for word in words]
+  for layer in dict.fromkeys(layers):
+    yield "model", MIXERS, layer.mixer
+    yield "model", FFNS, layer.ffn
   yield "model", POSITIONS, c["model"]["position"]
   yield "model", NORMS, c["model"]["norm"]
-  yield "model", FFNS, c["model"]["ffn"]
   yield "model", MATMULS, c["model"]["matmul"]
   yield "opt", OPTIMIZERS, c["opt"]["name"]
   yield "opt", SCHEDULES, c["opt"]["schedule"]

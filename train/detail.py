@@ -117,10 +117,10 @@ def _layers(
     yield path, float(value)
     return
   group, place, rest = path.split("/", 2)
-  layer = 0
-  for name, mixers, repeats in config.groups:
+  depth = 0
+  for name, layers, repeats in config.groups:
     if name == group:
       for i, number in enumerate(value):
-        where = layer + i * len(mixers) + int(place)
+        where = depth + i * len(layers) + int(place)
         yield f"layers/{where}/{rest}", float(number)
-    layer += len(mixers) * repeats
+    depth += len(layers) * repeats

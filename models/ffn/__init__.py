@@ -43,6 +43,11 @@ class FFN(nn.Module):
 
   config: ModelConfig
 
+  @classmethod
+  def check(cls, config: ModelConfig) -> None:
+    """Raises UserError where the model can't have this network."""
+    del config
+
   def __call__(
     self, x_BTD: Float[Array, "B T D"], ctx: Context
   ) -> Float[Array, "B T D"]:

@@ -1,5 +1,6 @@
 """The decoder: what may influence what, and what must change nothing."""
 
+import dataclasses
 import functools
 
 import jax
@@ -11,7 +12,7 @@ from ablax.errors import UserError
 from ablax.models.block import REMAT
 from ablax.models.config import RESIDUALS
 from ablax.models.context import Context, DropoutKey, dropout
-from ablax.models.lm import apply, init, param_specs
+from ablax.models.lm import apply, depths, init, param_specs
 from ablax.models.param import path_of
 from ablax.models.state import init_state, state_bytes
 from ablax.parallel.rules import RULES
@@ -198,6 +199,43 @@ def test_a_tiled_pattern_with_a_rest_is_the_same_layers(model_config, tokens):
   )
 
 
+def test_first_layers_and_an_ffn_of_their_own(model_config, tokens):
+  """first, tile and rest: layers in this order, each with its own ffn."""
+  config = model_config(
+    n_layers=6, first=("attention/mlp",) * 2, pattern=("attention",) * 3
+  )
+  assert [(g[0], len(g[1]), g[2]) for g in config.groups] == [
+    ("first", 2, 1),
+    ("groups", 3, 1),
+    ("tail", 1, 1),
+  ]
+  assert config.ffns == ("mlp", "glu")
+  params = params_of(config)
+  assert [set(params["first"][i]["ffn"]) for i in "01"] == [{"up", "down"}] * 2
+  assert set(params["groups"]["0"]["ffn"]) == {"gate", "up", "down"}
+  found = depths(param_specs(config))
+  at = [found[g][i]["ffn"]["down"]["kernel"] for g, i in FIRST_LAYERS]
+  assert [int(a[0]) for a in at] == [1, 2, 3, 4, 5, 6]
+  # In the order of the depth: without the last, what it adds is gone.
+  short = dataclasses.replace(config, n_layers=5)
+  params = {**params, "tail": jax.tree.map(jnp.zeros_like, params["tail"])}
+  np.testing.assert_allclose(
+    logits_of(config, params, tokens),
+    logits_of(short, {k: v for k, v in params.items() if k != "tail"}, tokens),
+    **ROUNDING,
+  )
+
+
+FIRST_LAYERS = [
+  ("first", "0"),
+  ("first", "1"),
+  ("groups", "0"),
+  ("groups", "1"),
+  ("groups", "2"),
+  ("tail", "0"),
+]
+
+
 def assert_same_gradients(config, other, tokens):
   params = params_of(config)
   one, two = (loss_and_grad(c, params, tokens) for c in (config, other))
@@ -382,6 +420,7 @@ def test_every_parameter_has_its_axes_in_every_rules_table(model_config, rules):
     ({"n_layers": 0}, "n_layers=0 must be at least 1"),
     ({"ff_dim": -1}, "ff_dim=-1 must be positive"),
     ({"pattern": ()}, "names no mixer"),
+    ({"first": ("attention",) * 3}, "names 3 layers, and model.n_layers=2"),
     ({"dropout": 1.0}, r"dropout=1.0 must be in \[0, 1\)"),
     ({"residual": "prr"}, "residual='prr' is not one of.*did you mean 'pre'"),
     ({"norm": "rmsnorm"}, "did you mean 'rms_norm'"),

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import pathlib
+import re
 
 import pytest
 from ml_collections import ConfigDict
@@ -502,8 +503,21 @@ def other(value):
   return value * 2 if value else type(value)(1)
 
 
+@pytest.mark.parametrize(
+  ("key", "value", "said"),
+  [
+    ("model.pattern", "attention/gul", "model.ffn='gul'"),
+    ("model.first", "atention/glu", "model.mixer='atention'"),
+  ],
+)
+def test_each_half_of_a_layers_word_is_checked(key, value, said):
+  with pytest.raises(UserError, match=re.escape(said)):
+    resolve(base.get_config(), {key: value})
+
+
 WORDS = {
   "model.pattern": ("attention", "attention"),
+  "model.first": ("attention",),
   "model.position": "none",
   "model.ffn": "mlp",
   "model.norm": "layer_norm",

@@ -76,7 +76,7 @@ def prove(config: Config, length: int = 37) -> Iterator[Check]:
     return float(np.where(where, seen, 0).max())
 
   leak = LEAK_TOLERANCE * float(seen.max())
-  causal = all(MIXERS[m].causal for m in model.pattern)
+  causal = all(MIXERS[m].causal for m in model.mixers)
   future = largest((s > t) & real)
   if causal:
     yield Check(

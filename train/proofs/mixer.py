@@ -31,8 +31,8 @@ BF16_TOLERANCE = 6e-2
 
 
 def prove(config: Config) -> Iterator[Check]:
-  """Runs the contract on every mixer of `model.pattern`."""
-  for name in dict.fromkeys(config.model.pattern):
+  """Runs the contract on every mixer of the model."""
+  for name in config.model.mixers:
     for check in contract(name, config.model):
       yield check._replace(claim=f"{name}: {check.claim}")
 
