@@ -67,6 +67,7 @@ def registries() -> tuple[Registry, ...]:
   from .models.mixers import MIXERS
   from .models.norms import NORMS
   from .models.positions import POSITIONS
+  from .models.routers import ROUTERS
   from .train.averages import AVERAGES
   from .train.objectives import OBJECTIVES
   from .train.optimizers import OPTIMIZERS
@@ -82,6 +83,7 @@ def registries() -> tuple[Registry, ...]:
     POSITIONS,
     NORMS,
     FFNS,
+    ROUTERS,
     MATMULS,
     OBJECTIVES,
     OPTIMIZERS,

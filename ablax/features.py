@@ -83,6 +83,12 @@ FEATURES = {
     "Vaswani et al. 2017, arXiv:1706.03762",
     "models/block.py",
   ),
+  "after_norm": Feature(
+    "model.residual=after",
+    "Norms of what the sublayers add",
+    "Liu et al. 2022, arXiv:2111.09883",
+    "models/block.py",
+  ),
   "sandwich_norm": Feature(
     "model.residual=sandwich",
     "Norms before and after the sublayers",
@@ -93,6 +99,12 @@ FEATURES = {
     "model.residual=parallel",
     "Mixer and feed-forward network side by side",
     "Wang and Komatsuzaki 2021",
+    "models/block.py",
+  ),
+  "parallel_norms": Feature(
+    "model.residual=parallel_norms",
+    "Mixer and feed-forward network side by side, each with its norm",
+    "Black et al. 2022, arXiv:2204.06745",
     "models/block.py",
   ),
   "deep_norm": Feature(
@@ -113,6 +125,18 @@ FEATURES = {
     "Lan et al. 2019, arXiv:1909.11942",
     "models/lm.py",
   ),
+  "embed_scale": Feature(
+    "model.embed_scale=16.0",
+    "Embeddings times a factor, as sqrt(D)",
+    "Vaswani et al. 2017, arXiv:1706.03762",
+    "models/lm.py",
+  ),
+  "embed_norm": Feature(
+    "model.embed_norm=True",
+    "A norm of the embeddings",
+    "Le Scao et al. 2022, arXiv:2210.15424",
+    "models/lm.py",
+  ),
   "soft_cap": Feature(
     "model.logits_soft_cap=30.0",
     "Soft cap on the logits",
@@ -130,6 +154,42 @@ FEATURES = {
     "A learned score per head that joins the softmax",
     "OpenAI 2025, arXiv:2508.10925",
     "kernels/flash_attention/reference.py",
+  ),
+  "shared_experts": Feature(
+    "model.opts.moe.shared_experts=1",
+    "Shared and fine-grained experts (DeepSeekMoE)",
+    "Dai et al. 2024, arXiv:2401.06066",
+    "models/ffn/moe.py",
+  ),
+  "expert_capacity": Feature(
+    "model.opts.moe.capacity_factor=1.25",
+    "Experts of a fixed capacity, which drop who comes late",
+    "Lepikhin et al. 2020, arXiv:2006.16668",
+    "models/ffn/dispatch.py",
+  ),
+  "grouped_matmul": Feature(
+    "model.opts.moe.capacity_factor=0.0",
+    "Dropless experts: sorted tokens, grouped matmul",
+    "Gale et al. 2022, arXiv:2211.15841",
+    "kernels/grouped_matmul/xla.py",
+  ),
+  "load_balance_loss": Feature(
+    "model.opts.softmax.balance_loss=0.01",
+    "Load-balancing loss of experts",
+    "Fedus et al. 2021, arXiv:2101.03961",
+    "models/routers/balance.py",
+  ),
+  "router_z_loss": Feature(
+    "model.opts.softmax.z_loss=0.001",
+    "z-loss of a router",
+    "Zoph et al. 2022, arXiv:2202.08906",
+    "models/routers/balance.py",
+  ),
+  "loss_free_balance": Feature(
+    "model.opts.sigmoid.bias_rate=0.001",
+    "Loss-free balancing of experts by a bias",
+    "Wang et al. 2024, arXiv:2408.15664",
+    "models/routers/balance.py",
   ),
   "qk_norm": Feature(
     "model.opts.attention.qk_norm=rms_norm",
@@ -292,6 +352,12 @@ FEATURES = {
     "A run's story; several runs side by side",
     "",
     "ablax/info.py",
+  ),
+  "zoo": Feature(
+    "ablax train --config=configs/zoo.py",
+    "Published architectures by name, as in configs/zoo.py:llama2_7b",
+    "",
+    "models/zoo/__init__.py",
   ),
   "small": Feature(
     "ablax train --config=configs/lm/small.py",

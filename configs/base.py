@@ -42,9 +42,13 @@ def get_config() -> ConfigDict:
   m.ffn = "glu"
   m.norm = "rms_norm"
   m.norm_eps = 1e-5
-  m.residual = "pre"  # pre | post | sandwich | parallel | deep_norm
+  # pre | post | after | sandwich | parallel | parallel_norms | deep_norm:
+  # where the norms of a layer stand; models/block.py
+  m.residual = "pre"
   m.tie_embeddings = True  # the output matrix is the embedding table
   m.embed_rank = 0  # numbers of a token before they are made D; 0: D at once
+  m.embed_scale = 1.0  # times the embeddings: sqrt(D) in Gemma
+  m.embed_norm = False  # a norm of the embeddings, as BLOOM's
   m.use_bias = False  # biases in every projection
   m.dropout = 0.0  # after embedding, mixer and ffn; in [0, 1)
   # Drop probability of the last layer's branches, per example; it rises

@@ -19,8 +19,8 @@ from jaxtyping import Array, Bool, Float, Int
 from ..errors import UserError
 from ..models.config import ModelConfig
 from ..models.lm import LOGITS_PER_CHUNK, apply
-from ..models.mixers import MIXERS
 from ..models.param import Params
+from ..models.state import sees_later
 from ..parallel import rules
 from .tokenizer import Tokenizer
 
@@ -167,12 +167,11 @@ class Scorer:
     tokenizer: Tokenizer,
     n_rows: int | None = None,
   ):
-    for mixer in config.mixers:
-      if not MIXERS[mixer].causal:
-        raise UserError(
-          f"model.mixer={mixer!r} is not causal, so the model gives texts no"
-          " likelihood; evaluate a causal one"
-        )
+    if word := sees_later(config):
+      raise UserError(
+        f"{word} is not causal, so the model gives texts no likelihood;"
+        " evaluate a causal one"
+      )
     if n_rows is not None and n_rows < 1:
       raise UserError(f"n_rows={n_rows} must be at least 1")
     self.config, self.params, self.tokenizer = config, params, tokenizer

@@ -24,12 +24,17 @@ OPS: dict[str, dict[str, str]] = {
     "reference": "cross_entropy.reference:linear_cross_entropy",
     "xla": "cross_entropy.xla:linear_cross_entropy",
   },
+  "grouped_matmul": {
+    "reference": "grouped_matmul.reference:grouped_matmul",
+    "xla": "grouped_matmul.xla:grouped_matmul",
+  },
 }
 
 # op -> backend -> what `auto` means there ("*": any other backend)
 AUTO: dict[str, dict[str, str]] = {
   "flash_attention": {"*": "xla"},
   "cross_entropy": {"*": "xla"},
+  "grouped_matmul": {"*": "xla"},
 }
 
 

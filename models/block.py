@@ -12,10 +12,14 @@ from .context import Context, dropout, stochastic_depth
 from .ffn import FFNS
 from .mixers import MIXERS, State
 from .norms import NORMS
+from .penalty import COLLECTIONS as OF_THE_LOSS
 from .watch import watch
 
 # Those of `watch.py` among them.
-COLLECTIONS = ("params", "adapt", "intermediates", "activations", "state")
+COLLECTIONS = (
+  *("params", "adapt", "intermediates", "activations", "state"),
+  *OF_THE_LOSS,
+)
 
 _policies = jax.checkpoint_policies
 
@@ -37,8 +41,11 @@ class Block(nn.Module):
 
   `residual` is where the norms stand: "pre" x + f(norm(x)) (Xiong et al.
   2020, arXiv:2002.04745); "post" norm(x + f(x)) (Vaswani et al. 2017);
+  "after" x + norm(f(x)) (Liu et al. 2022, arXiv:2111.09883; OLMo 2's);
   "sandwich" x + norm(f(norm(x))) (Ding et al. 2021, arXiv:2105.13290);
   "parallel" x + mixer(norm(x)) + ffn(norm(x)) (Wang and Komatsuzaki 2021);
+  "parallel_norms" the same with a norm for each, as GPT-NeoX has (Black et al.
+  2022, arXiv:2204.06745);
   "deep_norm" norm((2L)^(1/4) x + f(x)), with smaller initial weights (Wang et
   al. 2022, arXiv:2203.00555).
   """
@@ -65,15 +72,24 @@ class Block(nn.Module):
       # Other sites than dropout's, which are below 4.
       return stochastic_depth(x, c.stochastic_depth, c.n_layers, ctx, site + 4)
 
-    if c.residual == "parallel":
-      h_BTD = norm("norm", x_BTD)
-      y_BTD, state = mixer(h_BTD, ctx, state)
-      x_BTD = x_BTD + branch("mixer", y_BTD) + branch("ffn", ffn(h_BTD, ctx))
+    if c.residual in ("parallel", "parallel_norms"):
+      if c.residual == "parallel":
+        to_mixer_BTD = to_ffn_BTD = norm("norm", x_BTD)
+      else:
+        to_mixer_BTD = norm("mixer_norm", x_BTD)
+        to_ffn_BTD = norm("ffn_norm", x_BTD)
+      y_BTD, state = mixer(to_mixer_BTD, ctx, state)
+      x_BTD = x_BTD + branch("mixer", y_BTD)
+      x_BTD = x_BTD + branch("ffn", ffn(to_ffn_BTD, ctx))
     elif c.residual in NORMED_AFTER:
       alpha = (2 * c.n_layers) ** 0.25 if c.residual == "deep_norm" else 1.0
       y_BTD, state = mixer(x_BTD, ctx, state)
       x_BTD = norm("mixer_norm", alpha * x_BTD + branch("mixer", y_BTD))
       x_BTD = norm("ffn_norm", alpha * x_BTD + branch("ffn", ffn(x_BTD, ctx)))
+    elif c.residual == "after":
+      y_BTD, state = mixer(x_BTD, ctx, state)
+      x_BTD = x_BTD + branch("mixer", norm("mixer_norm", y_BTD))
+      x_BTD = x_BTD + branch("ffn", norm("ffn_norm", ffn(x_BTD, ctx)))
     else:
       y_BTD, state = mixer(norm("mixer_norm", x_BTD), ctx, state)
       if c.residual == "sandwich":

@@ -10,7 +10,10 @@ from ..registry import Opts
 
 PARAM_DTYPES = ("float32", "bfloat16")
 COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
-RESIDUALS = ("pre", "post", "sandwich", "parallel", "deep_norm")
+RESIDUALS = (
+  *("pre", "post", "after", "sandwich"),
+  *("parallel", "parallel_norms", "deep_norm"),
+)
 # The stream itself is normed: nothing is left to the end.
 NORMED_AFTER = ("post", "deep_norm")
 MUP_GROWS = ("n_heads", "head_dim")
@@ -61,6 +64,8 @@ class ModelConfig:
   residual: str
   tie_embeddings: bool
   embed_rank: int
+  embed_scale: float
+  embed_norm: bool
   use_bias: bool
   dropout: float
   stochastic_depth: float
@@ -138,6 +143,16 @@ class ModelConfig:
     for entry in (*mixers, *(FFNS[ffn] for ffn in self.ffns)):
       entry.check(self)
     self._check_position([mixer.position_word(self) for mixer in mixers])
+    if self.embed_scale <= 0:
+      raise UserError(
+        f"model.embed_scale={self.embed_scale} must be positive; 1 leaves"
+        " embeddings as they are"
+      )
+    if self.embed_norm and self.norm == "none":
+      raise UserError(
+        "model.embed_norm=True has no norm: model.norm='none'; set it to False,"
+        " or choose another norm"
+      )
     if self.residual == "deep_norm" and self.norm == "none":
       raise UserError(
         "model.residual='deep_norm' multiplies the residual stream, and"

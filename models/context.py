@@ -36,6 +36,7 @@ class DropoutKey:
     "dropout",
     "layer",
     "shared",
+    "tokens_BT",
   ),
   meta_fields=("causal",),
 )
@@ -51,6 +52,7 @@ class Context:
     dropout: None outside training.
     layer: index of the layer.
     shared: by the word of a position, what it made for all layers.
+    tokens_BT: what stood there before it was embedded; None: not known.
   """
 
   positions_BT: Int[Array, "B T"]
@@ -59,6 +61,11 @@ class Context:
   dropout: DropoutKey | None = None
   layer: Int[Array, ""] | int = 0
   shared: dict[str, Any] | None = None
+  tokens_BT: Int[Array, "B T"] | None = None
+
+  @property
+  def training(self) -> bool:
+    return self.dropout is not None
 
   def at_layer(self, layer: Int[Array, ""] | int) -> "Context":
     return dataclasses.replace(self, layer=layer)
@@ -68,13 +75,15 @@ class Context:
 
   def chunk(self, start: int, end: int) -> "Context":
     """The context of the slots from `start` to before `end`."""
-    segments_BT = self.segment_ids_BT
-    if segments_BT is not None:
-      segments_BT = segments_BT[:, start:end]
+
+    def cut(a_BT):
+      return None if a_BT is None else a_BT[:, start:end]
+
     return dataclasses.replace(
       self,
       positions_BT=self.positions_BT[:, start:end],
-      segment_ids_BT=segments_BT,
+      segment_ids_BT=cut(self.segment_ids_BT),
+      tokens_BT=cut(self.tokens_BT),
     )
 
 
@@ -110,12 +119,24 @@ def dropout(
   """
   if ctx.dropout is None or not rate:
     return x_BTD
-  T, D = x_BTD.shape[1:]
+  keep = _bits(x_BTD.shape[1:], ctx, site) >= jnp.uint32(round(rate * 2**32))
+  return jnp.where(keep, x_BTD / (1 - rate), 0).astype(x_BTD.dtype)
+
+
+def uniform(
+  shape: tuple[int, int], ctx: Context, site: int
+) -> Float[Array, "B T D"]:
+  """Numbers in [0, 1] for T slots of D channels, drawn as `dropout` draws."""
+  return _bits(shape, ctx, site).astype(jnp.float32) / 2.0**32
+
+
+def _bits(
+  shape: tuple[int, int], ctx: Context, site: int
+) -> UInt32[Array, "B T D"]:
+  T, D = shape
   row_B = _row_bits(ctx, site)
   slot_BT = hash32(row_B[:, None] + _words(jnp.arange(T)))
-  bits_BTD = hash32(slot_BT[..., None] + _words(jnp.arange(D)))
-  keep = bits_BTD >= jnp.uint32(round(rate * 2**32))
-  return jnp.where(keep, x_BTD / (1 - rate), 0).astype(x_BTD.dtype)
+  return hash32(slot_BT[..., None] + _words(jnp.arange(D)))
 
 
 def stochastic_depth(

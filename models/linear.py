@@ -7,8 +7,9 @@ Low-rank paths, quantized weights, fp8 and calibration statistics hook in here
 import math
 
 import flax.linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
+from ..kernels.dispatch import dispatch
 from .config import ModelConfig
 from .matmuls import MATMULS
 from .param import declare, normal, zeros
@@ -24,7 +25,7 @@ class Projection(nn.Module):
 
   Attributes:
     spec: an einsum of the input and the kernel, in the repository's letters:
-      "BTD,DNH->BTNH".
+      "BTD,DNH->BTNH". One matrix for each expert: "ECD,EDF->ECF".
     shape: sizes of the kernel's axes.
     axes: logical axes of the kernel.
     to_residual: the output is added to the residual stream.
@@ -43,12 +44,16 @@ class Projection(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: Float[Array, "..."], spec: str = ""
+    self,
+    x: Float[Array, "..."],
+    spec: str = "",
+    sizes_E: Int[Array, " E"] | None = None,
   ) -> Float[Array, "..."]:
     """Multiplies x.
 
     Args:
       spec: another einsum of the same kernel, as that of its transpose.
+      sizes_E: rows of each expert, where x is [S, D] and sorted by expert.
     """
     c = self.config
     operands, out = self.spec.split("->")
@@ -69,7 +74,11 @@ class Projection(nn.Module):
     kernel = declare(
       self, "kernel", normal(std), self.shape, self.axes, c.param_dtype, roles
     )
-    y = MATMULS[c.matmul](c, spec or self.spec, x, kernel)
+    if sizes_E is None:
+      y = MATMULS[c.matmul](c, spec or self.spec, x, kernel)
+    else:
+      x, kernel = (a.astype(c.compute_dtype) for a in (x, kernel))
+      y = dispatch("grouped_matmul", c.implementation)(x, kernel, sizes_E)
     if c.use_bias if self.bias is None else self.bias:
       kept = [i for i, a in enumerate(letters) if a not in inputs]
       bias = declare(

@@ -22,6 +22,7 @@ from ..errors import UserError
 from ..kernels.cross_entropy import Sums
 from ..kernels.dispatch import dispatch
 from ..parallel.rules import constrain, shards
+from . import penalty
 from .block import stack
 from .config import NORMED_AFTER, ModelConfig
 from .context import Context, DropoutKey, dropout
@@ -41,7 +42,7 @@ LOGITS_PER_CHUNK = {"cpu": 2**21, "*": 2**26}
 
 @functools.partial(
   jax.tree_util.register_dataclass,
-  data_fields=("hidden_BTD", "unembed_VD", "state"),
+  data_fields=("hidden_BTD", "unembed_VD", "state", "penalty_B", "measures"),
   meta_fields=("config",),
 )
 @dataclasses.dataclass(frozen=True)
@@ -53,12 +54,19 @@ class Output:
     unembed_VD: the output matrix.
     state: the decode state after these tokens, where one was given.
     config: of the model that made it.
+    penalty_B: what layers add to each example's loss, per token of it; None:
+      nothing.
+    measures: what they count, as means over each example, [L, B, ...].
   """
 
   hidden_BTD: Float[Array, "B T D"]
   unembed_VD: Float[Array, "V D"]
   state: Any
   config: ModelConfig
+  penalty_B: Float[Array, " B"] | None = None
+  measures: dict[str, Float[Array, "L B ..."]] = dataclasses.field(
+    default_factory=dict
+  )
 
   def logits(self) -> Float[Array, "B T V"]:
     """The logits, in fp32. A loss uses `kernels/cross_entropy` instead."""
@@ -142,7 +150,9 @@ class Decoder(nn.Module):
       positions_BT = jnp.broadcast_to(
         jnp.arange(tokens_BT.shape[1]), tokens_BT.shape
       )
-    ctx = Context(positions_BT, segment_ids_BT, dropout=dropout_key)
+    ctx = Context(
+      positions_BT, segment_ids_BT, dropout=dropout_key, tokens_BT=tokens_BT
+    )
     # Of the size that a mixer's output has at first: a smaller one is lost in
     # the residual stream, and with it which token stands there.
     D, E = c.d_model, c.embed_rank or c.d_model
@@ -165,7 +175,11 @@ class Decoder(nn.Module):
       into = (c, "BTE,ED->BTD", (E, D), ("latent", "embed"))
       up = Projection(*into, bias=False, name="embed_up")
       x_BTD = up(x_BTD)
+    if c.embed_scale != 1:
+      x_BTD *= c.embed_scale
     x_BTD = POSITIONS[c.position](c, name="position").embed(x_BTD, positions_BT)
+    if c.embed_norm:
+      x_BTD = NORMS[c.norm](c, name="embed_norm")(x_BTD)
     ctx = ctx.sharing(Once(c, c.mixers, name="positions")())
     x_BTD = constrain(x_BTD, "batch", "seq", "embed")
     x_BTD = dropout(x_BTD, c.dropout, ctx, site=0)
@@ -216,7 +230,10 @@ def param_specs(config: ModelConfig) -> dict[str, Any]:
 
 
 # Parameters of the first things that a token meets.
-_BEFORE_LAYERS = ("embedding", "embed_up", "position", "positions")
+_BEFORE_LAYERS = (
+  *("embedding", "embed_up", "embed_norm"),
+  *("position", "positions"),
+)
 
 
 def depths(specs: Mapping[str, Any]) -> dict[str, Any]:
@@ -251,9 +268,7 @@ def watched(
   config: ModelConfig, params: Params, *args, **kwargs
 ) -> tuple[Output, dict[str, Any]]:
   """As `apply`, and the statistics of `watch.py`, stacked as parameters are."""
-  run = functools.partial(Decoder(config).apply, mutable=[COLLECTION])
-  output, seen = run({"params": params}, *args, **kwargs)
-  assert isinstance(output, Output)
+  output, seen = _run(config, params, (COLLECTION,), *args, **kwargs)
   return output, dict(seen[COLLECTION])
 
 
@@ -261,14 +276,24 @@ def activations(
   config: ModelConfig, params: Params, *args, **kwargs
 ) -> tuple[Output, dict[str, Any]]:
   """As `apply`, and the arrays that `watch.py` keeps, stacked likewise."""
-  run = functools.partial(Decoder(config).apply, mutable=[KEPT])
-  output, seen = run({"params": params}, *args, **kwargs)
-  assert isinstance(output, Output)
+  output, seen = _run(config, params, (KEPT,), *args, **kwargs)
   return output, dict(seen[KEPT])
 
 
 def apply(config: ModelConfig, params: Params, *args, **kwargs) -> Output:
   """`Decoder(config)` on `params`; its arguments are those of the module."""
-  output = Decoder(config).apply({"params": params}, *args, **kwargs)
+  return _run(config, params, (), *args, **kwargs)[0]
+
+
+def _run(config, params, collections, *args, **kwargs) -> tuple[Output, Any]:
+  run = functools.partial(
+    Decoder(config).apply, mutable=[*collections, *penalty.COLLECTIONS]
+  )
+  output, seen = run({"params": params}, *args, **kwargs)
   assert isinstance(output, Output)
-  return output
+  output = dataclasses.replace(
+    output,
+    penalty_B=penalty.total(seen),
+    measures=penalty.by_layer(config, seen),
+  )
+  return output, seen

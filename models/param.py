@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.core import meta
 from jax.sharding import NamedSharding
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 Init = Callable[[Array, tuple[int, ...], Any], Array]
 Params = Mapping[str, Any]
@@ -29,7 +29,7 @@ DRAW_WHOLE_BYTES = 2**30
 @functools.partial(
   jax.tree_util.register_dataclass,
   data_fields=("value",),
-  meta_fields=("axes", "init", "roles"),
+  meta_fields=("axes", "init", "roles", "step"),
 )
 @dataclasses.dataclass(frozen=True)
 class Declared(meta.AxisMetadata):
@@ -39,6 +39,7 @@ class Declared(meta.AxisMetadata):
   axes: tuple[str, ...]
   init: Init
   roles: tuple[str, ...] = ()
+  step: float = 0.0
 
   def unbox(self):
     return self.value
@@ -67,7 +68,8 @@ class ParamSpec:
   `roles` says of each axis of a linear map whether it is "in", "out" or
   "batch" (one map for each layer, expert...); it is empty for what is no
   linear map: norms, biases, decays. `base_shape` is that in muP's proxy, and
-  empty without muP.
+  empty without muP. With a `step` an update moves each number by so much
+  against the sign of its gradient, whatever the optimizer; see `signed_step`.
   """
 
   shape: tuple[int, ...]
@@ -76,6 +78,7 @@ class ParamSpec:
   init: Init
   roles: tuple[str, ...] = ()
   base_shape: tuple[int, ...] = ()
+  step: float = 0.0
 
   @property
   def stacked(self) -> bool:
@@ -95,19 +98,38 @@ def declare(
   axes: tuple[str, ...],
   dtype: str,
   roles: tuple[str, ...] = (),
+  step: float = 0.0,
 ) -> Any:
   """Declares a parameter of `module` and returns its value.
 
   Args:
     roles: of the axes, where it is a linear map; see `ParamSpec`.
+    step: of an update, where it follows the sign of its gradient alone.
   """
   assert len(shape) == len(axes), (name, shape, axes)
   assert len(roles) in (0, len(axes)), (name, axes, roles)
 
   def boxed(key):
-    return Declared(init(key, shape, jnp.dtype(dtype)), axes, init, roles)
+    value = init(key, shape, jnp.dtype(dtype))
+    return Declared(value, axes, init, roles, step)
 
   return module.param(name, boxed)
+
+
+# So small that the norm of a gradient is the same with it and without.
+_SIGN = 1e-20
+
+
+def signed_step(
+  parameter_E: Float[Array, " E"], too_large_BE: Float[Array, "B E"]
+) -> Float[Array, " B"]:
+  """A loss of 0, by which a parameter declared with a `step` goes down.
+
+  It goes down where `too_large_BE`, added up over the batch, is positive, and
+  up where it is negative.
+  """
+  zero_E = parameter_E - jax.lax.stop_gradient(parameter_E)
+  return (_SIGN * jax.lax.stop_gradient(too_large_BE) * zero_E).sum(-1)
 
 
 def normal(std: float) -> Init:
@@ -136,7 +158,9 @@ def specs(module: nn.Module, *args, **kwargs) -> dict[str, Any]:
   init = functools.partial(module.init, **kwargs)
   variables = jax.eval_shape(init, key, *args)
   return jax.tree.map(
-    lambda d: ParamSpec(d.value.shape, d.value.dtype, d.axes, d.init, d.roles),
+    lambda d: ParamSpec(
+      d.value.shape, d.value.dtype, d.axes, d.init, d.roles, step=d.step
+    ),
     dict(variables.get("params", {})),
     is_leaf=lambda leaf: isinstance(leaf, Declared),
   )

@@ -13,7 +13,18 @@ from jaxtyping import Array, Int
 
 from ..errors import UserError
 from .config import ModelConfig
+from .ffn import FFNS
 from .mixers import MIXERS
+
+
+def sees_later(config: ModelConfig) -> str:
+  """The config word by which a token depends on later ones; "": none does."""
+  for mixer in config.mixers:
+    if not MIXERS[mixer].causal:
+      return f"model.mixer={mixer!r}"
+  return next(
+    filter(None, (FFNS[f].sees_later(config) for f in config.ffns)), ""
+  )
 
 
 def init_state(
@@ -28,13 +39,16 @@ def init_state(
   Raises:
     UserError: a mixer of the pattern can't decode.
   """
+  if word := sees_later(config):
+    raise UserError(
+      f"{word} is not causal, so it can't generate text; choose another, or"
+      " evaluate without sampling"
+    )
   for mixer in config.mixers:
-    entry = MIXERS[mixer]
-    if not (entry.decodable and entry.causal):
-      why = "is not causal" if not entry.causal else "has no decode state"
+    if not MIXERS[mixer].decodable:
       raise UserError(
-        f"model.mixer={mixer!r} {why}, so it can't generate text; choose"
-        " another mixer, or evaluate without sampling"
+        f"model.mixer={mixer!r} has no decode state, so it can't generate"
+        " text; choose another mixer, or evaluate without sampling"
       )
 
   def stacked(mixer: str, n: int):

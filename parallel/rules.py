@@ -51,6 +51,7 @@ _PARAM_AXES = (
   "positions",
   "buckets",
   "latent",
+  "experts",
 )
 
 RULES = {
@@ -68,6 +69,7 @@ RULES = {
       "positions": (),
       "buckets": (),
       "latent": (),
+      "experts": ("expert",),
     },
     activations=_ACTIVATIONS,
   ),

@@ -8,6 +8,7 @@ OPTIONS = {
   "fixed": {"stride": 4, "summary": 1},
   "longformer": {"window": 4, "n_global": 2},
   "bigbird": {"block": 2, "window": 2},
+  "moe": {"n_experts": 4, "expert_dim": 16},
   "rerope": {"window": 6},
   "t5": {"buckets": 8, "max_distance": 12},
   "deberta": {"max_distance": 8},

@@ -10,6 +10,7 @@ from ablax import catalog
 from ablax.__main__ import COMMANDS
 from ablax.errors import UserError
 from ablax.features import FEATURES
+from ablax.models.routers import ROUTERS
 from ablax.train.config import load
 from ablax.train.schedules import SCHEDULES
 
@@ -28,6 +29,7 @@ KINDS = {
   "position",
   "norm",
   "ffn",
+  "router",
   "matmul",
   "objective",
   "optimizer",
@@ -77,6 +79,9 @@ def test_the_word_of_a_feature_may_be_a_command(word, capsys):
   assert not value or (ROOT / value).is_file()
 
 
+MOE = {"moe", *ROUTERS}
+
+
 @pytest.mark.parametrize(
   "word", [w for w in WORDS if not w.startswith("ablax ")]
 )
@@ -84,6 +89,10 @@ def test_the_word_of_a_feature_is_a_config_key(word):
   key, value = word.split("=")
   # The noise scale compares microbatches; muP asks how heads follow.
   needed = {"opt.accum_steps": "2", "model.mup_grows": "n_heads"}
+  if (entry := key.removeprefix("model.opts.").split(".")[0]) in MOE:
+    needed["model.ffn"] = "moe"
+    if entry in ROUTERS:
+      needed["model.opts.moe.router"] = entry
   load("configs/lm/tiny.py", needed | {key: value})
 
 

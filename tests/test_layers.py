@@ -38,7 +38,7 @@ BELOW = {
   "kernels": {"parallel"},
   "parallel": set(),
   "data": set(),
-  "configs": set(),
+  "configs": {"models"},
 }
 BASE = {"ablax", "ablax.errors", "ablax.registry"}
 

@@ -32,7 +32,13 @@ from ..models.positions import POSITIONS
 from ..parallel.mesh import MeshConfig
 from ..registry import Opts, Registry
 from .averages import AVERAGES, check_average
-from .config_files import error_in, find_file, import_file, load_plugins
+from .config_files import (
+  config_of,
+  find_file,
+  import_file,
+  load_plugins,
+  split_argument,
+)
 from .namespaces import CheckpointConfig, EvalConfig, LogConfig
 from .objectives import OBJECTIVES, ObjectiveConfig
 from .optimizers import OPTIMIZERS, OptConfig
@@ -148,6 +154,8 @@ ADDED_LATER: dict[str, Any] = {
   "model.mup_base": 0,
   "model.mup_grows": "",
   "model.embed_rank": 0,
+  "model.embed_scale": 1.0,
+  "model.embed_norm": False,
   "model.first": [],
   "data.task": "",
   "model.opts.rope.pairing": "halves",
@@ -203,10 +211,11 @@ def load(path: str, overrides: Mapping[str, Any] | None = None) -> Config:
   """Loads a config file by path and resolves it.
 
   Args:
-    path: looked up as it is, then among the packaged configs. A run's
-      `config.json` is a config too.
+    path: looked up as it is, then among the packaged configs; FILE.py:ARGUMENT
+      calls get_config(ARGUMENT). A run's `config.json` is a config too.
     overrides: dotted key -> value; a string is read as the key's type.
   """
+  path, argument = split_argument(path)
   file = find_file(path)
   if file.suffix == ".json":
     try:
@@ -218,12 +227,7 @@ def load(path: str, overrides: Mapping[str, Any] | None = None) -> Config:
       ) from error
     return from_dict(values, overrides)
   module = import_file(file, f"_ablax_config_{file.stem}")
-  if not hasattr(module, "get_config"):
-    raise UserError(f"{file} has no get_config(); see configs/base.py")
-  try:
-    values = module.get_config()
-  except Exception as error:
-    raise error_in(file, error) from error
+  values = config_of(module, file, argument)
   if not isinstance(values, ConfigDict):
     raise UserError(
       f"{file}: get_config() returns {type(values).__name__}, not a ConfigDict;"

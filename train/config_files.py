@@ -2,10 +2,12 @@
 
 import hashlib
 import importlib.util
+import inspect
 import pathlib
 import sys
 import traceback
 from types import ModuleType
+from typing import Any
 
 from ..errors import UserError, nearest
 
@@ -23,6 +25,30 @@ def find_file(path: str) -> pathlib.Path:
     for f in (root / "configs").rglob("*.py")
   ]
   raise UserError(f"no config file {path!r}{nearest(path, known)}")
+
+
+def split_argument(path: str) -> tuple[str, str]:
+  """FILE.py:ARGUMENT in its two parts; an ARGUMENT is for get_config."""
+  file, colon, argument = path.partition(".py:")
+  return (f"{file}.py", argument) if colon else (path, "")
+
+
+def config_of(module: ModuleType, path: pathlib.Path, argument: str) -> Any:
+  """What the file's get_config() returns, or get_config(ARGUMENT)."""
+  if not hasattr(module, "get_config"):
+    raise UserError(f"{path} has no get_config(); see configs/base.py")
+  given = (argument,) if argument else ()
+  try:
+    inspect.signature(module.get_config).bind(*given)
+  except TypeError as error:
+    fix = f"drop ':{argument}'" if given else f"add one, as in {path}:ARGUMENT"
+    raise UserError(f"{path}: get_config(): {error}; {fix}") from error
+  try:
+    return module.get_config(*given)
+  except UserError:
+    raise
+  except Exception as error:
+    raise error_in(path, error) from error
 
 
 def import_file(path: pathlib.Path, name: str) -> ModuleType:

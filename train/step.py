@@ -128,7 +128,27 @@ def loss_and_grads(
 def _means(loss: Loss) -> Metrics:
   weight = jnp.maximum(loss.weight, 1e-8)
   means = {name: value / weight for name, value in loss.metrics.items()}
-  return {"loss": loss.sum / weight, **means, "weight": loss.weight}
+  means = {"loss": loss.sum / weight, **_of_layers(means)}
+  return {**means, "weight": loss.weight}
+
+
+def _of_layers(means: Metrics) -> Metrics:
+  """The metrics of layers, which are arrays, as numbers with names.
+
+  Each has its mean over layers, and one number a layer; of a load, shares that
+  add up to 1, the largest times their number: 1 where it is even.
+  """
+  found = {}
+  for name, value in means.items():
+    if not value.ndim:
+      found[name] = value
+      continue
+    kind = name.removeprefix("layers/")
+    if value.ndim == 2:
+      kind, value = f"max_{kind}", value.max(-1) * value.shape[-1]
+    found[f"moe/{kind}"] = value.mean()
+    found |= {f"moe/{kind}/{i}": a for i, a in enumerate(value)}
+  return found
 
 
 def make_update(

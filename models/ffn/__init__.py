@@ -4,16 +4,19 @@ A new one is one file here and one line below.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from ...errors import UserError, nearest
+from ...parallel.rules import constrain
 from ...registry import Registry
 from ..config import ModelConfig
 from ..context import Context
+from ..linear import Projection
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
   "silu": jax.nn.silu,
@@ -39,19 +42,53 @@ def check_activation(entry: str, name: str) -> None:
 
 
 class FFN(nn.Module):
-  """The contract: a chunk of tokens in, one of the same shape out."""
+  """The contract: a chunk of tokens in, one of the same shape out.
+
+  Attributes:
+    n_experts: 0; or how many networks like this one stand side by side, each
+      for tokens of its own: `project` then takes them as [E, C, D], or sorted
+      by expert as [S, D].
+  """
 
   config: ModelConfig
+  n_experts: int = 0
 
   @classmethod
   def check(cls, config: ModelConfig) -> None:
     """Raises UserError where the model can't have this network."""
     del config
 
+  @classmethod
+  def sees_later(cls, config: ModelConfig) -> str:
+    """The config word by which a token's output depends on later ones."""
+    del config
+    return ""
+
   def __call__(
     self, x_BTD: Float[Array, "B T D"], ctx: Context
   ) -> Float[Array, "B T D"]:
     raise NotImplementedError(f"{type(self).__name__} must define __call__")
+
+  def project(
+    self,
+    name: str,
+    x: Float[Array, "..."],
+    shape: tuple[int, int],
+    axes: tuple[str, str],
+    sizes_E: Int[Array, " E"] | None = None,
+    **more: Any,
+  ) -> Float[Array, "..."]:
+    """x W, by the expert's own W where there are experts."""
+    spec = "BTX,XY->BTY"
+    if self.n_experts:
+      spec = "ECX,EXY->ECY"
+      shape, axes = (self.n_experts, *shape), ("experts", *axes)
+      more["bias"] = False
+    project = Projection(self.config, spec, shape, axes, name=name, **more)
+    y = project(x, sizes_E=sizes_E)
+    if axes[-1] == "ff" and not self.n_experts:
+      y = constrain(y, "batch", "seq", "ff")
+    return y
 
 
 FFNS = Registry(
@@ -62,5 +99,6 @@ FFNS = Registry(
     "mlp": "mlp:MLP",
     "glu": "glu:GLU",
     "low_rank": "low_rank:LowRank",
+    "moe": "moe:MoE",
   },
 )

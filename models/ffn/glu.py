@@ -3,11 +3,7 @@
 import dataclasses
 
 import flax.linen as nn
-from jaxtyping import Array, Float
 
-from ...parallel.rules import constrain
-from ..context import Context
-from ..linear import Projection
 from . import ACTIVATIONS, FFN, check_activation
 
 
@@ -24,18 +20,14 @@ class GLU(FFN):
   """W_down (act(W_gate x) * W_up x)."""
 
   @nn.compact
-  def __call__(
-    self, x_BTD: Float[Array, "B T D"], ctx: Context
-  ) -> Float[Array, "B T D"]:
+  def __call__(self, x_BTD, ctx, sizes_E=None):
     c = self.config
     D, F = c.d_model, c.ff_dim
 
-    into = (c, "BTD,DF->BTF", (D, F), ("embed", "ff"))
-    gate_BTF = Projection(*into, to_branch=True, name="gate")(x_BTD)
-    up_BTF = Projection(*into, to_branch=True, name="up")(x_BTD)
-    h_BTF = ACTIVATIONS[c.options("glu").activation](gate_BTF) * up_BTF
-    h_BTF = constrain(h_BTF, "batch", "seq", "ff")
-    down = Projection(
-      c, "BTF,FD->BTD", (F, D), ("ff", "embed"), to_residual=True, name="down"
-    )
-    return down(h_BTF)
+    def into(name):
+      sizes, axes = (D, F), ("embed", "ff")
+      return self.project(name, x_BTD, sizes, axes, sizes_E, to_branch=True)
+
+    h_BTF = ACTIVATIONS[c.options("glu").activation](into("gate")) * into("up")
+    sizes, axes = (F, D), ("ff", "embed")
+    return self.project("down", h_BTF, sizes, axes, sizes_E, to_residual=True)

@@ -3,12 +3,8 @@
 import dataclasses
 
 import flax.linen as nn
-from jaxtyping import Array, Float
 
 from ...errors import UserError
-from ...parallel.rules import constrain
-from ..context import Context
-from ..linear import Projection
 from . import ACTIVATIONS, FFN, check_activation
 
 
@@ -30,23 +26,20 @@ class LowRank(FFN):
   """
 
   @nn.compact
-  def __call__(
-    self, x_BTD: Float[Array, "B T D"], ctx: Context
-  ) -> Float[Array, "B T D"]:
+  def __call__(self, x_BTD, ctx, sizes_E=None):
     c = self.config
     o = c.options("low_rank", Options())
     D, F, R = c.d_model, c.ff_dim, o.rank
 
     def product(name, x, sizes, axes, **more):
       """U V x, with R numbers between the two."""
-      into = (c, "BTX,XR->BTR", (sizes[0], R), (axes[0], "latent"))
-      out = (c, "BTR,RY->BTY", (R, sizes[1]), ("latent", axes[1]))
-      x = Projection(*into, name=f"{name}_v")(x)
-      return Projection(*out, name=f"{name}_u", **more)(x)
+      into = (sizes[0], R), (axes[0], "latent"), sizes_E
+      out = (R, sizes[1]), ("latent", axes[1]), sizes_E
+      x = self.project(f"{name}_v", x, *into)
+      return self.project(f"{name}_u", x, *out, **more)
 
     def into(name):
       return product(name, x_BTD, (D, F), ("embed", "ff"), to_branch=True)
 
     h_BTF = ACTIVATIONS[o.activation](into("gate")) * into("up")
-    h_BTF = constrain(h_BTF, "batch", "seq", "ff")
     return product("down", h_BTF, (F, D), ("ff", "embed"), to_residual=True)

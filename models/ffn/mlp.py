@@ -3,11 +3,7 @@
 import dataclasses
 
 import flax.linen as nn
-from jaxtyping import Array, Float
 
-from ...parallel.rules import constrain
-from ..context import Context
-from ..linear import Projection
 from . import ACTIVATIONS, FFN, check_activation
 
 
@@ -23,15 +19,11 @@ class MLP(FFN):
   """W_down act(W_up x)."""
 
   @nn.compact
-  def __call__(
-    self, x_BTD: Float[Array, "B T D"], ctx: Context
-  ) -> Float[Array, "B T D"]:
+  def __call__(self, x_BTD, ctx, sizes_E=None):
     c = self.config
     D, F = c.d_model, c.ff_dim
-    axes = ("embed", "ff")
-    up = Projection(c, "BTD,DF->BTF", (D, F), axes, to_branch=True, name="up")
-    down = Projection(
-      c, "BTF,FD->BTD", (F, D), ("ff", "embed"), to_residual=True, name="down"
-    )
-    h_BTF = ACTIVATIONS[c.options("mlp").activation](up(x_BTD))
-    return down(constrain(h_BTF, "batch", "seq", "ff"))
+    sizes, axes = (D, F), ("embed", "ff")
+    h_BTF = self.project("up", x_BTD, sizes, axes, sizes_E, to_branch=True)
+    h_BTF = ACTIVATIONS[c.options("mlp").activation](h_BTF)
+    sizes, axes = (F, D), ("ff", "embed")
+    return self.project("down", h_BTF, sizes, axes, sizes_E, to_residual=True)

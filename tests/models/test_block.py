@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ablax.models.block import Block
-from ablax.models.config import RESIDUALS
+from ablax.models.config import RESIDUALS, Layer
 from ablax.models.context import Context
 from ablax.models.ffn import FFNS
 from ablax.models.lm import param_specs
@@ -24,6 +24,8 @@ PROVES = (
   "feature:post_norm",
   "feature:sandwich_norm",
   "feature:parallel_block",
+  "feature:parallel_norms",
+  "feature:after_norm",
 )
 
 B, T, D = 2, 5, 24
@@ -100,7 +102,7 @@ def test_deep_norm_starts_smaller(model_config):
 def test_a_block_is_its_equation(model_config, residual):
   config = model_config(residual=residual, norm="layer_norm")
   ctx = Context(jnp.broadcast_to(jnp.arange(T), (B, T)))
-  block = Block(config, "attention")
+  block = Block(config, Layer("attention", config.ffn))
   x = jnp.asarray(X)
   params = drawn(block, x, ctx, None)
   got, _ = block.apply({"params": params}, x, ctx, None)
@@ -127,9 +129,14 @@ def test_a_block_is_its_equation(model_config, residual):
     alpha = (2 * config.n_layers) ** 0.25 if residual == "deep_norm" else 1
     h = norm("mixer_norm", alpha * x + mixer(x))
     want = norm("ffn_norm", alpha * h + ffn(h))
+  elif residual == "after":
+    h = x + norm("mixer_norm", mixer(x))
+    want = h + norm("ffn_norm", ffn(h))
   elif residual == "sandwich":
     h = x + norm("mixer_out_norm", mixer(norm("mixer_norm", x)))
     want = h + norm("ffn_out_norm", ffn(norm("ffn_norm", h)))
+  elif residual == "parallel_norms":
+    want = x + mixer(norm("mixer_norm", x)) + ffn(norm("ffn_norm", x))
   else:
     h = norm("norm", x)
     want = x + mixer(h) + ffn(h)

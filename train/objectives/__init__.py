@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ...errors import UserError
@@ -42,6 +43,23 @@ class Loss(NamedTuple):
   sum: Float[Array, ""]
   weight: Float[Array, ""]
   metrics: Mapping[str, Float[Array, ""]]
+
+
+def of_layers(
+  output: Output, weights_BT: Float[Array, "B T"]
+) -> tuple[Float[Array, ""] | float, dict[str, Float[Array, "L ..."]]]:
+  """What layers add to the loss, and what they count, over a batch.
+
+  Each example counts by its weight. Metrics of layers are arrays, [L, ...].
+  """
+  weights_B = weights_BT.sum(1)
+  measures = {
+    f"layers/{name}": jnp.einsum("B,LB...->L...", weights_B, value)
+    for name, value in output.measures.items()
+  }
+  if output.penalty_B is None:
+    return 0.0, measures
+  return (weights_B * output.penalty_B).sum(), measures
 
 
 Batch = Mapping[str, Any]

@@ -10,7 +10,7 @@ from jaxtyping import Array
 from ...models.context import DropoutKey
 from ...models.param import Params
 from ...registry import NoOptions
-from . import Apply, Batch, Loss, ObjectiveConfig
+from . import Apply, Batch, Loss, ObjectiveConfig, of_layers
 
 
 class NextToken:
@@ -43,6 +43,9 @@ class NextToken:
     metrics = {"cross_entropy": sums.cross_entropy, "accuracy": sums.correct}
     if self.config.z_loss:
       metrics["z"] = sums.z
+    if key is not None:
+      penalty, measures = of_layers(output, batch["weights"])
+      loss, metrics = loss + penalty, metrics | measures
     return Loss(loss, batch["weights"].sum(), metrics)
 
   def drawn(

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
@@ -161,18 +162,24 @@ def make_optimizer(
   def init(params):
     return {"direction": whole.init(params), "average": average.init(params)}
 
-  def update(updates, state, params=None, **extra: Any):
+  def update(grads, state, params=None, **extra: Any):
     count = extra["count"]
     lr = learning_rate(extra.pop("step", count))
     rates = jax.tree.map(lambda factor: lr * factor, factors)
     updates, inner = whole.update(
-      updates,
+      grads,
       state["direction"],
       params,
       lr=lr,
       rates=rates,
       decay=decay,
       **extra,
+    )
+    updates = jax.tree.map(
+      lambda spec, g, u: -spec.step * jnp.sign(g) if spec.step else u,
+      dict(specs),
+      grads,
+      updates,
     )
     moved = jax.tree.map(lambda p, u: p + u, params, updates)
     mean = average.update(state["average"], moved, count)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...errors import UserError
 from ...models import lm
-from ...models.mixers import MIXERS
+from ...models.state import sees_later
 from ..config import Config
 from ..setup import fit_vocab
 from . import LEAK_TOLERANCE, Check
@@ -76,7 +76,7 @@ def prove(config: Config, length: int = 37) -> Iterator[Check]:
     return float(np.where(where, seen, 0).max())
 
   leak = LEAK_TOLERANCE * float(seen.max())
-  causal = all(MIXERS[m].causal for m in model.mixers)
+  causal = not sees_later(model)
   future = largest((s > t) & real)
   if causal:
     yield Check(
