@@ -29,7 +29,7 @@ REMAT: dict[str, Any] = {
   # The cheap rest is computed again: less memory, and less of its traffic.
   "dots": _policies.save_from_both_policies(
     _policies.dots_saveable,
-    _policies.save_only_these_names("attention"),
+    _policies.save_only_these_names("attention", "grouped_matmul"),
   ),
   "no_batch_dots": _policies.dots_with_no_batch_dims_saveable,
   "full": _policies.nothing_saveable,

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.extend import core
 
 from ..errors import UserError
+from ..kernels.flops import needed
 from ..models import lm
 from ..models.state import state_bytes
 from .config import Config
@@ -94,6 +95,12 @@ def count_flops(jaxpr: core.Jaxpr) -> int:
           inner.append(count_flops(item))
     if equation.primitive.name == "cond":
       total += max(inner, default=0)
+    elif equation.primitive.name == "ragged_dot_general":
+      x, w = map(_shape, equation.invars[:2])
+      total += 2 * math.prod(x) * w[-1]
+    elif "jaxpr" in equation.params and "name" in equation.params:
+      shapes = [getattr(v.aval, "shape", ()) for v in equation.invars]
+      total += needed(equation.params["name"], sum(inner), shapes)
     else:
       times = equation.params.get("length", 1)
       total += sum(inner) * (times if equation.primitive.name == "scan" else 1)
@@ -193,9 +200,11 @@ def count_params(setup: Setup) -> int:
 
 
 def forward_flops(setup: Setup) -> float:
-  """Per token of a row: what the references compute, with whole attention.
+  """Per token of a row: what the algorithms need.
 
-  What is executed may be less, or be computed twice.
+  Causal attention counts as whole, as it is usual; a window, or a mask, as the
+  keys that a query may see; an expert as the tokens that it gets, or has room
+  for. What is executed may be less, or be computed twice.
   """
   config = setup.config
   model = dataclasses.replace(config.model, implementation="reference")

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 @functools.partial(
   jax.tree_util.register_dataclass,
   data_fields=("of_queries", "of_keys", "shared"),
-  meta_fields=("function",),
+  meta_fields=("function", "seen"),
 )
 @dataclasses.dataclass(frozen=True)
 class Pairs:
@@ -29,12 +29,15 @@ class Pairs:
     of_queries: arrays [B or 1, T, ...].
     of_keys: arrays [B or 1, S, ...].
     shared: any arrays, such as a table.
+    seen: of a mask, how many keys a query may see, which is what it is said to
+      cost; 0: all.
   """
 
   function: Callable[..., Array]
   of_queries: tuple[Any, ...] = ()
   of_keys: tuple[Any, ...] = ()
   shared: tuple[Any, ...] = ()
+  seen: int = 0
 
   def __call__(self, *block: Array) -> Array:
     return self.function(*block, self.of_queries, self.of_keys, self.shared)

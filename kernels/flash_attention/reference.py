@@ -6,7 +6,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from ..flops import share
 from . import Pairs
+
+
+def _products(q_BTKGH, k_BSKH):
+  # fp32: a bf16 score of 20 is off by 0.06, and a softmax by as much.
+  return jnp.einsum(
+    "BTKGH,BSKH->BKGTS", q_BTKGH, k_BSKH, preferred_element_type=jnp.float32
+  )
+
+
+def _sums(p_BKGTS, v_BSKV):
+  return jnp.einsum("BKGTS,BSKV->BTKGV", p_BKGTS, v_BSKV)
 
 
 def attention(
@@ -51,10 +63,8 @@ def attention(
   V = v_BSKV.shape[-1]
   factor = float(H**-0.5 if scale is None else scale)
   q_BTKGH = (q_BTNH * factor).astype(q_BTNH.dtype).reshape(B, T, K, N // K, H)
-  # fp32: a bf16 score of 20 is off by 0.06, and a softmax by as much.
-  s_BKGTS = jnp.einsum(
-    "BTKGH,BSKH->BKGTS", q_BTKGH, k_BSKH, preferred_element_type=jnp.float32
-  )
+  least = min(S, window or S, (mask.seen if mask else 0) or S)
+  s_BKGTS = share(_products, least, S)(q_BTKGH, k_BSKH)
   s_BNTS = s_BKGTS.reshape(B, N, T, S)
   if soft_cap:
     s_BNTS = soft_cap * jnp.tanh(s_BNTS / soft_cap)
@@ -85,7 +95,7 @@ def attention(
   l_BNT1 = jnp.maximum(l_BNT1, 1e-30)
   p_BNTS = (p_BNTS / l_BNT1).astype(v_BSKV.dtype)
   p_BKGTS = p_BNTS.reshape(B, K, N // K, T, S)
-  o_BTKGV = jnp.einsum("BKGTS,BSKV->BTKGV", p_BKGTS, v_BSKV)
+  o_BTKGV = share(_sums, least, S)(p_BKGTS, v_BSKV)
   o_BTNV = o_BTKGV.reshape(B, T, N, V)
   if not return_lse:
     return o_BTNV

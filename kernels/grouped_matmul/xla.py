@@ -5,13 +5,17 @@ groups cost 64 times what they should. There a loop goes through the groups,
 and in each through blocks of its rows, as many as it has.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Int
+
+from ..flops import each_row
 
 # Rows of a block: large ones as long as a group fills them, then small ones,
 # the last of which may stand out over the group's end. A small one costs more
@@ -25,9 +29,9 @@ def grouped_matmul(
   sizes_E: Int[Array, " E"],
 ) -> Float[Array, "M F"]:
   """As the reference, each row by one matrix alone."""
-  if jax.default_backend() == "cpu":
-    return blocked(x_MD, w_EDF, sizes_E)
-  return ragged(x_MD, w_EDF, sizes_E)
+  form = blocked if jax.default_backend() == "cpu" else ragged
+  # As a matmul it is kept where models/block.py keeps matmuls.
+  return checkpoint_name(form(x_MD, w_EDF, sizes_E), "grouped_matmul")
 
 
 def ragged(
@@ -46,7 +50,11 @@ def blocked(
   sizes_E: Int[Array, " E"],
 ) -> Float[Array, "M F"]:
   """In blocks of rows, of which no more are computed than there are."""
+  return _product(x_MD, w_EDF, sizes_E)
 
+
+@functools.partial(each_row, times=1)
+def _product(x_MD, w_EDF, sizes_E):
   def group(y_MF, its):
     w_DF, first, end = its
 
@@ -65,8 +73,13 @@ def _forward(x_MD, w_EDF, sizes_E):
 
 
 def _backward(operands, dy_MF):
-  x_MD, w_EDF, sizes_E = operands
+  sizes_E = operands[-1]
+  no_sizes = np.zeros(sizes_E.shape, jax.dtypes.float0)
+  return *_gradients(*operands, dy_MF), no_sizes
 
+
+@functools.partial(each_row, times=2)
+def _gradients(x_MD, w_EDF, sizes_E, dy_MF):
   def group(dx_MD, its):
     w_DF, first, end = its
 
@@ -84,8 +97,7 @@ def _backward(operands, dy_MF):
     return dx_MD, dw_DF.astype(w_DF.dtype)
 
   its = (w_EDF, *_bounds(sizes_E))
-  dx_MD, dw_EDF = jax.lax.scan(group, jnp.zeros_like(x_MD), its)
-  return dx_MD, dw_EDF, np.zeros(sizes_E.shape, jax.dtypes.float0)
+  return jax.lax.scan(group, jnp.zeros_like(x_MD), its)
 
 
 blocked.defvjp(_forward, _backward)

@@ -72,4 +72,6 @@ class BigBird(attention.Attention):
       tuple(jnp.asarray(i, jnp.uint32) for i in range(o.n_random)),
       jnp.arange(self.config.n_heads, dtype=jnp.uint32),
     )
-    return Pairs(_seen, (ctx.positions_BT,), (slots.positions_BS,), shared)
+    keys = (slots.positions_BS,)
+    seen = o.block * (o.window + o.n_global + o.n_random)
+    return Pairs(_seen, (ctx.positions_BT,), keys, shared, seen)

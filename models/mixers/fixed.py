@@ -43,4 +43,6 @@ class Fixed(attention.Attention):
   def mask(self, ctx, slots):
     o = self.options(self.config)
     shared = (jnp.asarray(o.stride), jnp.asarray(o.summary))
-    return Pairs(_fixed, (ctx.positions_BT,), (slots.positions_BS,), shared)
+    keys = (slots.positions_BS,)
+    seen = o.stride + o.summary * (keys[0].shape[1] // o.stride)
+    return Pairs(_fixed, (ctx.positions_BT,), keys, shared, seen)

@@ -50,4 +50,5 @@ class Longformer(attention.Attention):
     if o.dilation == 1:
       step_N = jnp.ones((1,), jnp.int32)
     shared = (jnp.asarray(o.window), jnp.asarray(o.n_global), step_N)
-    return Pairs(_seen, (ctx.positions_BT,), (slots.positions_BS,), shared)
+    keys, seen = (slots.positions_BS,), o.window + o.n_global
+    return Pairs(_seen, (ctx.positions_BT,), keys, shared, seen)

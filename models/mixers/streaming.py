@@ -94,7 +94,7 @@ class Streaming(attention.Attention):
       reach=max(first.positions_BS.shape[1], o.first + o.window),
       q_positions_BT=jnp.minimum(ctx.positions_BT, o.first + o.window - 1),
       window=0,
-      mask=Pairs(_is_first, (ctx.positions_BT,), keys, sees),
+      mask=Pairs(_is_first, (ctx.positions_BT,), keys, sees, o.first),
       return_lse=True,
     )
     return merge(*near, *far)[0]

@@ -56,6 +56,11 @@ class Strided(attention.Attention):
     if o.split:
       shared += (jnp.arange(self.config.n_heads) % 2 == 1,)
     keys = (slots.positions_BS,)
+    seen = o.stride + keys[0].shape[1] // o.stride
     return Pairs(
-      _split if o.split else _merged, (ctx.positions_BT,), keys, shared
+      _split if o.split else _merged,
+      (ctx.positions_BT,),
+      keys,
+      shared,
+      seen // 2 if o.split else seen,
     )

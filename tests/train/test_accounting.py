@@ -77,6 +77,57 @@ def test_forward_flops_are_those_of_the_closed_formula(
   assert found.train_flops == 3 * found.forward_flops
 
 
+SEEN = {
+  "sliding_window": ({"window": 5}, 5),
+  "streaming": ({"window": 5, "first": 2}, 7),
+  "strided": ({"stride": 3}, "3 + T // 3"),
+  "fixed": ({"stride": 4, "summary": 1}, "4 + T // 4"),
+  "longformer": ({"window": 4, "n_global": 2}, 6),
+  "bigbird": ({"block": 2, "window": 2, "n_global": 1, "n_random": 1}, 8),
+}
+
+
+@pytest.mark.parametrize("mixer", SEEN)
+def test_sparse_attention_costs_the_keys_that_a_query_sees(
+  account, letters, mixer
+):
+  L, _, N, _, H, _, T = letters
+  options, seen = SEEN[mixer]
+  if isinstance(seen, str):
+    seen = eval(seen, {"T": T})
+  opts = {
+    f"model__opts__{mixer}__{option}": value
+    for option, value in options.items()
+  }
+  whole, sparse = account(), account(model__mixer=mixer, **opts)
+  less = 4 * (T - seen) * N * H * L
+  assert whole.forward_flops - sparse.forward_flops == less > 0
+
+
+@pytest.mark.parametrize("remat", ["none", "dots"])
+def test_experts_cost_the_tokens_that_they_get(account, letters, remat):
+  L, D, _, _, _, F, _ = letters
+  n_experts, top_k, shared = 6, 2, 1
+  opts = {"n_experts": n_experts, "top_k": top_k, "shared_experts": shared}
+  dense, experts = (
+    account(model__remat=remat, **more)
+    for more in (
+      {},
+      {"model__ffn": "moe"}
+      | {f"model__opts__moe__{key}": value for key, value in opts.items()},
+    )
+  )
+  router, one = 2 * D * n_experts * L, 6 * D * F * L
+  more = router + (top_k + shared - 1) * one
+  assert experts.forward_flops - dense.forward_flops == more
+  # No product is made twice, whatever the other recomputation.
+  again = experts.executed_flops - dense.executed_flops
+  assert again == pytest.approx(3 * more, rel=1e-3)
+  assert experts.params - dense.params == L * (
+    D * n_experts + (n_experts + shared - 1) * 3 * D * F
+  )
+
+
 def test_loops_count_as_often_as_they_run(account, letters):
   D = letters[1]
   output = 2 * V * D
