@@ -124,14 +124,14 @@ def dropout(
 
 
 def uniform(
-  shape: tuple[int, int], ctx: Context, site: int
+  shape: tuple[int, ...], ctx: Context, site: int
 ) -> Float[Array, "B T D"]:
   """Numbers in [0, 1] for T slots of D channels, drawn as `dropout` draws."""
   return _bits(shape, ctx, site).astype(jnp.float32) / 2.0**32
 
 
 def _bits(
-  shape: tuple[int, int], ctx: Context, site: int
+  shape: tuple[int, ...], ctx: Context, site: int
 ) -> UInt32[Array, "B T D"]:
   T, D = shape
   row_B = _row_bits(ctx, site)

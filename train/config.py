@@ -127,7 +127,8 @@ class Config:
       if node.get(last) == off:
         del node[last]
     for norm in ("rms_norm", "layer_norm"):  # when norms had no options
-      same["model"]["opts"].pop(norm, None)
+      if not same["model"]["opts"].get(norm, True):
+        del same["model"]["opts"][norm]
     rules = same["opt"]["decay_rules"]
     same["opt"]["decay_rules"] = [
       [UNDECAYED_BEFORE if rule == UNDECAYED else rule, factor]
@@ -168,6 +169,9 @@ ADDED_LATER: dict[str, Any] = {
   "model.opts.attention.log_n": 0,
   "model.opts.attention.qkv_bias": False,
   "model.opts.attention.clip_qkv": 0.0,
+  "model.opts.attention.o_bias": False,
+  "model.opts.attention.qk_norm_of": "each head",
+  "model.opts.layer_norm.bias": True,
 }
 
 NAMESPACES: dict[str, type] = {

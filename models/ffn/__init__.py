@@ -73,8 +73,8 @@ class FFN(nn.Module):
     self,
     name: str,
     x: Float[Array, "..."],
-    shape: tuple[int, int],
-    axes: tuple[str, str],
+    shape: tuple[int, ...],
+    axes: tuple[str, ...],
     sizes_E: Int[Array, " E"] | None = None,
     **more: Any,
   ) -> Float[Array, "..."]:

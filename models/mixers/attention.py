@@ -31,6 +31,7 @@ from . import Mixer, State, cache
 from .cache import Slots
 
 QK_NORMS = ("none", "rms_norm", "layer_norm")
+QK_NORMS_OF = ("each head", "all heads")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,10 +63,13 @@ class OfScores:
 @dataclasses.dataclass(frozen=True)
 class Options(OfScores):
   qk_norm: str = "none"  # of each head: rms_norm | layer_norm, arXiv:2302.05442
+  # each head | all heads: one norm of them all, with a scale for each, OLMo 2's
+  qk_norm_of: str = "each head"
   # Queries times log(n) / log(log_n) from position n = log_n on; 0: off. Chiang
   # and Cholak 2022, arXiv:2202.12172.
   log_n: int = 0
   qkv_bias: bool = False  # biases of q, k and v alone, as Qwen's
+  o_bias: bool = False  # of the output, as InternLM's besides those
   clip_qkv: float = 0.0  # q, k and v are cut to [-c, c], as MPT's; 0: none
 
   def __post_init__(self):
@@ -77,6 +81,15 @@ class Options(OfScores):
     if self.qk_norm not in QK_NORMS:
       raise UserError(
         f"qk_norm={self.qk_norm!r} is not one of {', '.join(QK_NORMS)}"
+      )
+    if self.qk_norm_of not in QK_NORMS_OF:
+      raise UserError(
+        f"qk_norm_of={self.qk_norm_of!r} is not one of {', '.join(QK_NORMS_OF)}"
+      )
+    if self.qk_norm == "none" and self.qk_norm_of != QK_NORMS_OF[0]:
+      raise UserError(
+        f"qk_norm_of={self.qk_norm_of!r}, and there is no qk_norm; choose one,"
+        " as in qk_norm=rms_norm"
       )
     if self.log_n < 0 or self.log_n == 1:
       raise UserError(
@@ -178,7 +191,13 @@ class Attention(Mixer):
     o_BTNH = self.mix(position, q_BTNH, ctx, slots)
     o_axes = ("heads", "head_dim", "embed")
     out = Projection(
-      c, "BTNH,NHD->BTD", (N, H, c.d_model), o_axes, to_residual=True, name="o"
+      c,
+      "BTNH,NHD->BTD",
+      (N, H, c.d_model),
+      o_axes,
+      to_residual=True,
+      bias=c.use_bias or self.options(c).o_bias,
+      name="o",
     )
     return out(o_BTNH), state
 
@@ -206,7 +225,11 @@ class Attention(Mixer):
       if o.clip_qkv:
         y = jnp.clip(y, -o.clip_qkv, o.clip_qkv)
       if o.qk_norm != "none" and name != "v":
-        y = NORMS[o.qk_norm](c, name=f"{name}_norm")(y)
+        normed = NORMS[o.qk_norm](c, name=f"{name}_norm")
+        if o.qk_norm_of == "all heads":
+          y = normed(y.reshape(*y.shape[:2], n * H)).reshape(y.shape)
+        else:
+          y = normed(y)
       found.append(y)
     q_BTNH, k_BTKH, v_BTKH = found
     if (scale := query_scale(c, bool(o.scale))) != 1:

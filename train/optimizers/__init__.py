@@ -162,7 +162,8 @@ def make_optimizer(
   def init(params):
     return {"direction": whole.init(params), "average": average.init(params)}
 
-  def update(grads, state, params=None, **extra: Any):
+  def update(updates, state, params=None, **extra: Any):
+    grads = updates
     count = extra["count"]
     lr = learning_rate(extra.pop("step", count))
     rates = jax.tree.map(lambda factor: lr * factor, factors)
