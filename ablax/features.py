@@ -173,6 +173,12 @@ FEATURES = {
     "Gale et al. 2022, arXiv:2211.15841",
     "kernels/grouped_matmul/xla.py",
   ),
+  "upcycling": Feature(
+    "init_from=runs/dense",
+    "Sparse upcycling: experts that begin as a trained dense network",
+    "Komatsuzaki et al. 2022, arXiv:2212.05055",
+    "train/upcycle.py",
+  ),
   "load_balance_loss": Feature(
     "model.opts.softmax.balance_loss=0.01",
     "Load-balancing loss of experts",

@@ -13,6 +13,7 @@ _EXAMPLES = """\
 examples:
   ablax info runs/tiny-0123456789
   ablax info runs/*               # a table
+  ablax info --costs runs/tiny-0123456789
   ablax info --json runs/tiny-0123456789
 """
 
@@ -223,15 +224,22 @@ def main(argv: list[str]) -> int:
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   parser.add_argument("runs", nargs="+", metavar="RUN", help="workdir of a run")
+  parser.add_argument(
+    "--costs",
+    action="store_true",
+    help="also FLOPs by part and bytes, counted from the config",
+  )
   parser.add_argument("--json", action="store_true", help="for machines")
   given = parser.parse_args(argv)
+  from .costs import costs, show_costs
   from .train.report import make_console
   from .train.story import story
 
   several, stories = len(given.runs) > 1, []
   for run in given.runs:
     try:
-      stories.append(story(run))
+      told = story(run)
+      stories.append({**told, "costs": costs(run)} if given.costs else told)
     except UserError as error:
       if not several:
         raise
@@ -241,10 +249,15 @@ def main(argv: list[str]) -> int:
     raise UserError(f"none of the {len(given.runs)} folders holds a run")
   if given.json:
     print(json.dumps(stories if several else stories[0], indent=2))
-  elif several:
-    _compare(stories, make_console())
+    return 0
+  console = make_console()
+  if several:
+    _compare(stories, console)
   else:
-    show(stories[0], make_console())
+    show(stories[0], console)
+  for s in stories if given.costs else ():
+    console.print()
+    show_costs(s, console)
   return 0
 
 

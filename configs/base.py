@@ -49,6 +49,9 @@ def get_config() -> ConfigDict:
   m.embed_rank = 0  # numbers of a token before they are made D; 0: D at once
   m.embed_scale = 1.0  # times the embeddings: sqrt(D) in Gemma
   m.embed_norm = False  # a norm of the embeddings, as BLOOM's
+  # Modules that predict tokens further on, for objective.name = "multi_token";
+  # 0: none.
+  m.n_ahead = 0
   m.use_bias = False  # biases in every projection
   m.dropout = 0.0  # after embedding, mixer and ffn; in [0, 1)
   # Drop probability of the last layer's branches, per example; it rises

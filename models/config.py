@@ -64,6 +64,7 @@ class ModelConfig:
   residual: str
   tie_embeddings: bool
   embed_rank: int
+  n_ahead: int
   embed_scale: float
   embed_norm: bool
   use_bias: bool
@@ -85,6 +86,11 @@ class ModelConfig:
     for key in ("d_model", "n_layers", "n_heads", "max_len", "scan_unroll"):
       if getattr(self, key) < 1:
         raise UserError(f"model.{key}={getattr(self, key)} must be at least 1")
+    if self.n_ahead < 0:
+      raise UserError(
+        f"model.n_ahead={self.n_ahead} must be the tokens to predict besides"
+        " the next one, or 0"
+      )
     for key in ("n_kv_heads", "head_dim", "ff_dim", "vocab_size", "embed_rank"):
       if getattr(self, key) < 0:
         raise UserError(
@@ -190,6 +196,11 @@ class ModelConfig:
       raise UserError(
         f"model.embed_rank={self.embed_rank}: muP has no rule for factorized"
         " embeddings; set it to 0, or model.mup_base"
+      )
+    if self.n_ahead:
+      raise UserError(
+        f"model.n_ahead={self.n_ahead}: muP has no rule for the modules of"
+        " multi-token prediction; set it to 0, or model.mup_base"
       )
     from .mup import base_config
 

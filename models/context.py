@@ -160,7 +160,9 @@ def stochastic_depth(
   """
   if ctx.dropout is None or not last_rate:
     return x_BTD
-  rate = last_rate * jnp.asarray(ctx.layer, jnp.float32) / (n_layers - 1)
+  # A module behind the last layer drops as that does.
+  layer = jnp.minimum(jnp.asarray(ctx.layer, jnp.float32), n_layers - 1)
+  rate = last_rate * layer / (n_layers - 1)
   keep_B = _row_bits(ctx, site) >= (rate * 2.0**32).astype(jnp.uint32)
   # fp32: the factor in bf16 is off by up to 2^-9, the same way for all.
   kept_BTD = (x_BTD / (1 - rate)).astype(x_BTD.dtype)

@@ -23,6 +23,7 @@ from ..kernels.cross_entropy import Sums
 from ..kernels.dispatch import dispatch
 from ..parallel.rules import constrain, shards
 from . import penalty
+from .ahead import Ahead, later
 from .block import stack
 from .config import NORMED_AFTER, ModelConfig
 from .context import Context, DropoutKey, dropout
@@ -42,7 +43,14 @@ LOGITS_PER_CHUNK = {"cpu": 2**21, "*": 2**26}
 
 @functools.partial(
   jax.tree_util.register_dataclass,
-  data_fields=("hidden_BTD", "unembed_VD", "state", "penalty_B", "measures"),
+  data_fields=(
+    "hidden_BTD",
+    "unembed_VD",
+    "state",
+    "penalty_B",
+    "measures",
+    "ahead",
+  ),
   meta_fields=("config",),
 )
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +65,8 @@ class Output:
     penalty_B: what layers add to each example's loss, per token of it; None:
       nothing.
     measures: what they count, as means over each example, [L, B, ...].
+    ahead: hidden states of the modules of `ahead.py`, where they were asked
+      for.
   """
 
   hidden_BTD: Float[Array, "B T D"]
@@ -67,6 +77,7 @@ class Output:
   measures: dict[str, Float[Array, "L B ..."]] = dataclasses.field(
     default_factory=dict
   )
+  ahead: tuple[Float[Array, "B T D"], ...] = ()
 
   def logits(self) -> Float[Array, "B T V"]:
     """The logits, in fp32. A loss uses `kernels/cross_entropy` instead."""
@@ -134,6 +145,7 @@ class Decoder(nn.Module):
     segment_ids_BT: Int[Array, "B T"] | None = None,
     state: dict[str, tuple[Any, ...]] | None = None,
     dropout_key: DropoutKey | None = None,
+    ahead: bool = False,
   ) -> Output:
     """Runs a chunk of tokens.
 
@@ -142,6 +154,7 @@ class Decoder(nn.Module):
       segment_ids_BT: document within the row, 0 padding; None: one document.
       state: of `models.state`; then positions must be given.
       dropout_key: None: no dropout.
+      ahead: also run the modules that predict tokens further on.
     """
     c = self.config
     assert c.vocab_size, "the vocabulary's size comes with the tokenizer"
@@ -177,6 +190,7 @@ class Decoder(nn.Module):
       x_BTD = up(x_BTD)
     if c.embed_scale != 1:
       x_BTD *= c.embed_scale
+    embedded_BTD = x_BTD
     x_BTD = POSITIONS[c.position](c, name="position").embed(x_BTD, positions_BT)
     if c.embed_norm:
       x_BTD = NORMS[c.norm](c, name="embed_norm")(x_BTD)
@@ -190,6 +204,14 @@ class Decoder(nn.Module):
       states = state[name] if state else (None,) * len(layers)
       x_BTD, new_state[name] = group(x_BTD, ctx, first_layers, states)
       depth += len(layers) * repeats
+    # Parameters are there from the start, asked for or not.
+    n_ahead = c.n_ahead if ahead or self.is_initializing() else 0
+    stream_BTD, seen_BTDs = x_BTD, []
+    for k in range(n_ahead):
+      module = Ahead(c, k, name=f"ahead_{k}")
+      next_BTD = later(embedded_BTD, k + 1)
+      stream_BTD, seen_BTD = module(stream_BTD, next_BTD, ctx)
+      seen_BTDs.append(seen_BTD)
     if c.residual not in NORMED_AFTER:
       x_BTD = NORMS[c.norm](c, name="final_norm")(x_BTD)
     if (scale := readout_scale(c)) != 1:
@@ -205,14 +227,17 @@ class Decoder(nn.Module):
         c.param_dtype,
         ("out", "in"),
       )
+    read_BTDs = [x_BTD, *seen_BTDs]
     # Logits of the product of table and matrix, by way of the smaller side.
     if up is not None and c.tie_embeddings:
-      x_BTD = up(x_BTD, "BTD,ED->BTE")
+      read_BTDs = [up(x_BTD, "BTD,ED->BTE") for x_BTD in read_BTDs]
     elif up is not None:
       back = (c, "BTD,DE->BTE", (D, E), ("embed", "latent"))
-      x_BTD = Projection(*back, bias=False, name="embed_down")(x_BTD)
+      down = Projection(*back, bias=False, name="embed_down")
+      read_BTDs = [down(x_BTD) for x_BTD in read_BTDs]
     new_state = new_state if state else None
-    return Output(x_BTD, unembed_VD, new_state, c)
+    x_BTD, *seen_BTDs = read_BTDs
+    return Output(x_BTD, unembed_VD, new_state, c, ahead=tuple(seen_BTDs))
 
 
 def param_specs(config: ModelConfig) -> dict[str, Any]:

@@ -8,6 +8,13 @@ OPTIONS = {
   "fixed": {"stride": 4, "summary": 1},
   "longformer": {"window": 4, "n_global": 2},
   "bigbird": {"block": 2, "window": 2},
+  "native_sparse": {
+    "block": 4,
+    "stride": 2,
+    "select_block": 4,
+    "n_selected": 4,
+    "window": 3,
+  },
   "moe": {"n_experts": 4, "expert_dim": 16},
   "rerope": {"window": 6},
   "t5": {"buckets": 8, "max_distance": 12},

@@ -205,3 +205,45 @@ def test_a_terminal_without_braille_gets_the_numbers(tmp_path, monkeypatch):
   show(story(folder), Console(file=out, width=80))
   out.flush()
   assert b"2.0000 nats" in raw.getvalue()
+
+
+def test_costs_are_told_by_part_and_policy(tmp_path, capsys):
+  from ablax.configs import base
+  from ablax.train.config import resolve
+
+  changes = {
+    "model.d_model": 24,
+    "model.n_layers": 2,
+    "model.n_heads": 3,
+    "model.ff_dim": 40,
+    "model.max_len": 16,
+    "data.seq_len": 16,
+    "data.batch_size": 2,
+    "data.tokenizer": "bytes",
+  }
+  config = resolve(base.get_config(), changes).as_dict()
+  folder = run(tmp_path / "r", LINES, [], config)
+  with pytest.raises(UserError, match=r"config\.json is not a run"):
+    main(["--costs", str(folder)])  # it lacks the vocabulary
+  record = json.loads((folder / "config.json").read_text())
+  record |= {"vocab_size": 320, "tokenizer": "abc"}
+  (folder / "config.json").write_text(json.dumps(record))
+  capsys.readouterr()
+
+  assert main(["--costs", "--json", str(folder)]) == 0
+  costs = json.loads(capsys.readouterr().out)["costs"]
+  parts = costs["flops_by_part"]
+  assert parts["head"] == {"forward": 2 * 24 * 320, "backward": 4 * 24 * 320}
+  total = sum(part["forward"] for part in parts.values())
+  assert total == costs["forward_flops"]
+  of_run = costs["activations_by_remat"][costs["remat"]]
+  assert of_run == costs["activation_bytes"]
+
+  assert main(["--costs", str(folder)]) == 0
+  out = capsys.readouterr().out
+  assert "other" not in out  # it has none
+  for line in ("head 15.36 k 30.72 k", "in all", "executed", "decode state"):
+    assert line in " ".join(out.split())
+  state, per_token = costs["decode_state_bytes"], 2 * 4 * (2 * 24 + 2)
+  assert (state, costs["decode_bytes_per_token"]) == (16 * per_token + 8, 400)
+  assert "6.4 kB at model.max_len, 400 B for each further token" in out

@@ -1,23 +1,25 @@
 """Parameters, FLOPs and bytes of a config, from its own traced program.
 
 Nothing here knows a technique: FLOPs are those of every matmul in the traced
-program, activations what its backward pass keeps.
+program, activations what its backward pass keeps (`counting.py`).
 """
 
 import dataclasses
 import functools
 import math
+import re
+from collections import Counter
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend import core
 
 from ..errors import UserError
-from ..kernels.flops import needed
 from ..models import lm
+from ..models.block import REMAT
 from ..models.state import state_bytes
 from .config import Config
+from .counting import count_flops, flops_by_path, nbytes, saved_bytes
 from .objectives import Batch
 from .setup import Setup, provisional_setup
 from .step import make_objective
@@ -38,6 +40,8 @@ class Accounts:
     activation_bytes: kept for the backward pass of one microbatch.
     decode_state_bytes: for one sequence of `max_len` tokens; None where the
       model can't decode.
+    decode_bytes_per_token: by which each further token of a context makes it
+      grow; 0 where the state has reached its full size.
   """
 
   params: int
@@ -49,6 +53,7 @@ class Accounts:
   executed_flops: float
   activation_bytes: int
   decode_state_bytes: int | None
+  decode_bytes_per_token: float | None
 
   @property
   def memory_bytes(self) -> int:
@@ -76,59 +81,8 @@ def memory_of(config: Config, seeds: int = 1) -> int:
   return seeds * memory_bytes(provisional_setup(config))
 
 
-def count_flops(jaxpr: core.Jaxpr) -> int:
-  """Multiplications and additions of every matmul, loops included."""
-  total = 0
-  for equation in jaxpr.eqns:
-    if equation.primitive.name == "dot_general":
-      (contracted, _), _ = equation.params["dimension_numbers"]
-      lhs = _shape(equation.invars[0])
-      out = _shape(equation.outvars[0])
-      total += 2 * math.prod(out) * math.prod(lhs[i] for i in contracted)
-      continue
-    inner = []
-    for value in equation.params.values():
-      for item in value if isinstance(value, tuple | list) else (value,):
-        if isinstance(item, core.ClosedJaxpr):
-          inner.append(count_flops(item.jaxpr))
-        elif isinstance(item, core.Jaxpr):
-          inner.append(count_flops(item))
-    if equation.primitive.name == "cond":
-      total += max(inner, default=0)
-    elif equation.primitive.name == "ragged_dot_general":
-      x, w = map(_shape, equation.invars[:2])
-      total += 2 * math.prod(x) * w[-1]
-    elif "jaxpr" in equation.params and "name" in equation.params:
-      shapes = [getattr(v.aval, "shape", ()) for v in equation.invars]
-      total += needed(equation.params["name"], sum(inner), shapes)
-    else:
-      times = equation.params.get("length", 1)
-      total += sum(inner) * (times if equation.primitive.name == "scan" else 1)
-  return total
-
-
-def _shape(variable: Any) -> tuple[int, ...]:
-  return variable.aval.shape
-
-
-def saved_bytes(function, *args) -> int:
-  """Bytes that the backward pass of `function` needs besides its inputs."""
-  traced = jax.make_jaxpr(lambda *a: jax.vjp(function, *a))(*args).jaxpr
-  given = {id(v) for v in traced.invars}
-  kept = {
-    id(v): v.aval
-    for v in traced.outvars
-    if isinstance(v, core.Var) and id(v) not in given
-  }
-  return sum(_bytes(aval) for aval in kept.values())
-
-
-def _bytes(aval: Any) -> int:
-  return math.prod(aval.shape) * jnp.dtype(aval.dtype).itemsize
-
-
 def _tree_bytes(tree: Any) -> int:
-  return sum(_bytes(a) for a in jax.tree.leaves(tree))
+  return sum(nbytes(a) for a in jax.tree.leaves(tree))
 
 
 def abstract_batch(rows: int, seq_len: int) -> Batch:
@@ -163,10 +117,7 @@ def accounts(setup: Setup) -> Accounts:
     for name, leaf in params.items()
     if hasattr(leaf, "shape")
   }
-  try:
-    decode = state_bytes(config.model, 1, config.model.max_len)
-  except UserError:
-    decode = None
+  decode, per_token = decode_bytes(config)
   once = forward_flops(setup)
   return Accounts(
     params=count_params(setup),
@@ -178,6 +129,7 @@ def accounts(setup: Setup) -> Accounts:
     executed_flops=count_flops(run_grad) / batch["tokens"].size,
     activation_bytes=activation_bytes(setup),
     decode_state_bytes=decode,
+    decode_bytes_per_token=per_token,
   )
 
 
@@ -194,6 +146,27 @@ def activation_bytes(setup: Setup) -> int:
   return saved_bytes(forward, setup.abstract().params)
 
 
+def activations_by_remat(setup: Setup) -> dict[str, int]:
+  """`activation_bytes` under each policy of `model.remat`."""
+
+  def under(remat: str) -> Setup:
+    model = dataclasses.replace(setup.config.model, remat=remat)
+    config = dataclasses.replace(setup.config, model=model)
+    return dataclasses.replace(setup, config=config)
+
+  return {remat: activation_bytes(under(remat)) for remat in REMAT}
+
+
+def decode_bytes(config: Config) -> tuple[int, float] | tuple[None, None]:
+  """Of the state at `max_len` tokens, and of each further token; or None."""
+  n = config.model.max_len
+  try:
+    now, twice = (state_bytes(config.model, 1, m) for m in (n, 2 * n))
+  except UserError:
+    return None, None
+  return now, (twice - now) / n
+
+
 def count_params(setup: Setup) -> int:
   """Numbers in all parameters."""
   return sum(spec.size for spec in jax.tree.leaves(setup.specs))
@@ -206,16 +179,76 @@ def forward_flops(setup: Setup) -> float:
   keys that a query may see; an expert as the tokens that it gets, or has room
   for. What is executed may be less, or be computed twice.
   """
+  return _needed_by_path(setup).total() / _microbatch_tokens(setup.config)
+
+
+@dataclasses.dataclass(frozen=True)
+class Flops:
+  """Per token of a row."""
+
+  forward: float
+  backward: float
+
+
+# The first word that is among a matmul's scopes says which part it is of; one
+# outside the decoder is the output matrix's, in the loss.
+PARTS = {
+  "flash_attention": "attention",
+  "mixer": "mixer",
+  "ffn": "ffn",
+  "embed_up": "head",
+  "embed_down": "head",
+  "Decoder": "other",
+  "": "head",
+}
+
+
+def flops_by_part(setup: Setup) -> dict[str, Flops]:
+  """`forward_flops`, and its gradient without any recomputation, by part.
+
+  "attention" is what is between queries, keys and values, "mixer" the rest of
+  a mixer: its projections; "head" the output matrix, and what factorizes it.
+  """
+  tokens = _microbatch_tokens(setup.config)
+  forward = _by_part(_needed_by_path(setup))
+  both = _by_part(_needed_by_path(setup, jax.value_and_grad))
+  return {
+    part: Flops(forward[part] / tokens, (both[part] - forward[part]) / tokens)
+    for part in dict.fromkeys(PARTS.values())
+  }
+
+
+def _by_part(found: Counter[str]) -> Counter[str]:
+  parts = Counter()
+  for path, n in found.items():
+    # "transpose(jvp(Decoder))/groups/0/mixer/mixer.project/q"
+    words = {"", *re.split(r"[/()]", path)}
+    parts[next(PARTS[word] for word in PARTS if word in words)] += n
+  return parts
+
+
+def _needed_by_path(setup: Setup, transform: Any = None) -> Counter[str]:
+  """FLOPs of a microbatch's loss, or of a transform of it, in references."""
   config = setup.config
-  model = dataclasses.replace(config.model, implementation="reference")
+  model = dataclasses.replace(
+    config.model, implementation="reference", remat="none"
+  )
   objective = make_objective(config)
-  batch = _microbatch(config)
 
   def forward(params, batch):
-    return objective(functools.partial(lm.apply, model), params, batch, None)
+    apply = functools.partial(lm.apply, model)
+    loss = objective(apply, params, batch, None)
+    return loss.sum, loss
 
-  run = jax.make_jaxpr(forward)(setup.abstract().params, batch)
-  return count_flops(run.jaxpr) / batch["tokens"].size
+  run = transform(forward, has_aux=True) if transform else forward
+  batch = _microbatch(config)
+  return flops_by_path(
+    jax.make_jaxpr(run)(setup.abstract().params, batch).jaxpr
+  )
+
+
+def _microbatch_tokens(config: Config) -> int:
+  return _microbatch(config)["tokens"].size
 
 
 def _microbatch(config: Config) -> Batch:

@@ -85,8 +85,25 @@ class Config:
         f" steps={self.steps}; lower it"
       )
     self._check_length()
+    self._check_ahead()
     average = self.opt.average
     check_average(average, self.opt.opts[average], self.steps)
+
+  def _check_ahead(self) -> None:
+    """Modules of `model.n_ahead` and the objective that trains them."""
+    name, n = self.objective.name, self.model.n_ahead
+    trains = getattr(OBJECTIVES[name], "predicts_ahead", False)
+    if n and not trains:
+      raise UserError(
+        f"model.n_ahead={n}: objective.name={name!r} trains no modules that"
+        " predict further on; use objective.name=multi_token, or"
+        " model.n_ahead=0"
+      )
+    if trains and not n:
+      raise UserError(
+        f"objective.name={name!r} has nothing to train: model.n_ahead=0; set it"
+        " to the tokens to predict besides the next one"
+      )
 
   def _check_length(self) -> None:
     """In training no token may tell how long its document will be."""
@@ -155,6 +172,7 @@ ADDED_LATER: dict[str, Any] = {
   "model.mup_base": 0,
   "model.mup_grows": "",
   "model.embed_rank": 0,
+  "model.n_ahead": 0,
   "model.embed_scale": 1.0,
   "model.embed_norm": False,
   "model.first": [],

@@ -126,7 +126,7 @@ class Loop:
     setup = dataclasses.replace(self.setup, config=lane.config)
     state = setup.init()
     if lane.config.init_from:
-      params = warm_start(setup, self.prepared.tokenizer)
+      params = warm_start(setup, self.prepared.tokenizer, state.params)
       opt_state = setup.init_opt_state(params)
       state = dataclasses.replace(state, params=params, opt_state=opt_state)
     return state

@@ -7,22 +7,29 @@ import jax
 import numpy as np
 
 from ..errors import UserError
-from ..models.param import path_of
+from ..models.param import Params, path_of
 from .checkpoint import check_tokenizer, load_state
 from .optimizers import eval_params
 from .setup import Setup
+from .upcycle import upcycle
 from .workdir import read_run
 
 
-def warm_start(setup: Setup, tokenizer: Any) -> Any:
-  """The parameters of another run, on this run's mesh."""
+def warm_start(setup: Setup, tokenizer: Any, fresh: Params) -> Any:
+  """The parameters of another run, on this run's mesh.
+
+  Args:
+    fresh: this run's own first ones, for what that run did not have.
+  """
   config = setup.config
   source = pathlib.Path(config.init_from).expanduser()
   check_tokenizer("of this config", tokenizer, read_run(source)["tokenizer"])
   other, state = load_state(source)
   params = eval_params(other.opt, state.opt_state, state.params)
-  ours = {k: v.shape for k, v in _flat(setup.specs).items()}
-  theirs = {k: v.shape for k, v in _flat(params).items()}
+  specs = _flat(setup.specs)
+  found = upcycle(_flat(params), _flat(fresh), specs)
+  ours = {k: v.shape for k, v in specs.items()}
+  theirs = {k: v.shape for k, v in found.items()}
   for path in sorted(ours | theirs):
     if ours.get(path) != theirs.get(path):
       raise UserError(
@@ -30,11 +37,10 @@ def warm_start(setup: Setup, tokenizer: Any) -> Any:
         f" {theirs.get(path)} there and {ours.get(path)} here; use the same"
         " model.* as that run"
       )
-  return jax.tree.map(
-    lambda a, spec, sharding: jax.device_put(
-      np.asarray(a, spec.dtype), sharding
+  return jax.tree_util.tree_map_with_path(
+    lambda path, spec, sharding: jax.device_put(
+      np.asarray(found[path_of(path)], spec.dtype), sharding
     ),
-    params,
     setup.specs,
     setup.shardings.params,
   )

@@ -21,6 +21,7 @@ def _sums(p_BKGTS, v_BSKV):
   return jnp.einsum("BKGTS,BSKV->BTKGV", p_BKGTS, v_BSKV)
 
 
+@jax.named_scope("flash_attention")
 def attention(
   q_BTNH: Float[Array, "B T N H"],
   k_BSKH: Float[Array, "B S K H"],

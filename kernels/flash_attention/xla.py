@@ -27,6 +27,7 @@ BLOCK = {"cpu": 64, "*": 512}
 TILE = {"cpu": 128, "*": 512}
 
 
+@jax.named_scope("flash_attention")
 def attention(
   q_BTNH: Float[Array, "B T N H"],
   k_BSKH: Float[Array, "B S K H"],

@@ -78,5 +78,6 @@ MIXERS = Registry(
     "fixed": "fixed:Fixed",
     "longformer": "longformer:Longformer",
     "bigbird": "bigbird:BigBird",
+    "native_sparse": "native_sparse:NativeSparse",
   },
 )

@@ -3,26 +3,36 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import pytest
 
 from ablax.parallel.mesh import MeshConfig, make_mesh
 from ablax.parallel.rules import Layout
-from ablax.train.accounting import accounts, count_flops, saved_bytes
+from ablax.train.accounting import (
+  PARTS,
+  Flops,
+  accounts,
+  activations_by_remat,
+  decode_bytes,
+  flops_by_part,
+)
 from ablax.train.setup import Setup
 
 V = 128
 
 
 @pytest.fixture(scope="module")
-def account(small):
-  @functools.cache
+def make(small):
   def of(**changes):
     config = small(**changes).with_vocab(V)
     mesh = make_mesh(MeshConfig.of(), jax.devices()[:1])
-    return accounts(Setup.of(config, Layout.of(mesh, config.mesh.rules)))
+    return Setup.of(config, Layout.of(mesh, config.mesh.rules))
 
   return of
+
+
+@pytest.fixture(scope="module")
+def account(make):
+  return functools.cache(lambda **changes: accounts(make(**changes)))
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +138,69 @@ def test_experts_cost_the_tokens_that_they_get(account, letters, remat):
   )
 
 
+def parts(setup):
+  """Forward FLOPs of each part that has any; its gradient costs twice that."""
+  found = {part: f for part, f in flops_by_part(setup).items() if f.forward}
+  assert all(f.backward == 2 * f.forward for f in found.values())
+  return {part: f.forward for part, f in found.items()}
+
+
+@pytest.mark.parametrize("remat", ["none", "full"])
+def test_parts_are_those_of_the_closed_formula(make, account, letters, remat):
+  L, D, N, K, H, F, T = letters
+  plain = parts(make(model__remat=remat))
+  assert plain == {
+    "head": 2 * D * V,
+    "mixer": 2 * L * (2 * D * N * H + 2 * D * K * H),
+    "attention": 4 * L * T * N * H,
+    "ffn": 6 * L * D * F,
+  }
+  assert sum(plain.values()) == account(model__remat=remat).forward_flops
+
+
+def test_a_technique_costs_where_it_stands(make, letters):
+  L, D, N, _, H, F, T = letters
+  plain = parts(make())
+  window = parts(
+    make(model__mixer="sliding_window", model__opts__sliding_window__window=5)
+  )
+  assert window == {**plain, "attention": 4 * L * 5 * N * H}
+  experts = {"n_experts": 6, "top_k": 2, "shared_experts": 0}
+  opts = {f"model__opts__moe__{k}": v for k, v in experts.items()}
+  moe = parts(make(model__ffn="moe", **opts))
+  assert moe == {**plain, "ffn": 2 * L * D * (6 + 2 * 3 * F)}
+  # The table of E columns, and the way in and the way out.
+  assert parts(make(model__embed_rank=5)) == {
+    **plain,
+    "head": 2 * 5 * (V + 2 * D),
+  }
+  rank = 7
+  mla = parts(
+    make(
+      model__mixer="mla",
+      model__opts__mla__kv_rank=rank,
+      model__opts__mla__rope_dim=4,
+    )
+  )
+  wide = N * (H + 4)  # queries and keys, with the part that is turned
+  weights = D * wide + D * (rank + 4) + 2 * rank * N * H + N * H * D
+  assert mla == {
+    **plain,
+    "mixer": 2 * L * weights,
+    "attention": 2 * L * T * (wide + N * H),
+  }
+
+
+def test_what_has_no_gradient_costs_nothing_backward(make):
+  found = flops_by_part(make(model__mixer="native_sparse"))
+  assert set(found) == set(PARTS.values())
+  attention = found["attention"]
+  assert 0 < attention.backward < 2 * attention.forward
+  for part in ("mixer", "ffn", "head"):
+    assert found[part].backward == 2 * found[part].forward
+  assert found["other"] == Flops(0.0, 0.0)
+
+
 def test_loops_count_as_often_as_they_run(account, letters):
   D = letters[1]
   output = 2 * V * D
@@ -141,34 +214,6 @@ def test_flops_do_not_depend_on_batch_or_accumulation(account):
     for changes in ({}, {"data__batch_size": 4}, {"opt__accum_steps": 4})
   }
   assert len(flops) == 1
-
-
-def flops_of(function, *shapes):
-  args = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
-  return count_flops(jax.make_jaxpr(function)(*args).jaxpr)
-
-
-def test_every_matmul_is_two_flops_a_product_wherever_it_stands():
-  matmul = 2 * 3 * 5 * 7
-  sizes = (3, 5), (5, 7)
-  assert flops_of(jnp.dot, *sizes) == matmul
-  assert flops_of(jax.jit(jnp.dot), *sizes) == matmul
-  assert flops_of(jax.checkpoint(jnp.dot), *sizes) == matmul
-  batched = functools.partial(jnp.einsum, "bij,bjk->bik")
-  assert flops_of(batched, (4, 3, 5), (4, 5, 7)) == 4 * matmul
-
-  def loop(x, w):
-    def body(_, row):
-      return None, jax.lax.scan(lambda c, _: (c, row @ w), 0.0, None, length=2)
-
-    return jax.lax.scan(body, None, x)[1][1]
-
-  assert flops_of(loop, (6, 3, 5), (5, 7)) == 12 * matmul
-
-  def branch(x, w):
-    return jax.lax.cond(x[0, 0] > 0, lambda: x @ w, lambda: jnp.zeros((3, 7)))
-
-  assert flops_of(branch, *sizes) == matmul  # the dearer one
 
 
 def test_recomputation_trades_bytes_for_flops(account, letters):
@@ -197,11 +242,19 @@ def test_deep_models_execute_nearly_four_thirds_with_full_recomputation(
   assert 1.25 < deep.executed_flops / deep.train_flops < 4 / 3
 
 
-def test_saved_bytes_are_the_residuals_and_not_the_inputs():
-  x = jax.ShapeDtypeStruct((8, 4), jnp.float32)
-  # sin keeps cos(x) alone; a product of inputs keeps nothing new.
-  assert saved_bytes(jnp.sin, x) == 2 * 8 * 4 * 4  # the result, and cos(x)
-  assert saved_bytes(lambda x: (x * x).sum(), x) <= 2 * 8 * 4 * 4
+def test_a_layer_keeps_what_the_policy_says(make, letters):
+  """In numbers of 4 bytes, per token; "none" keeps a technique's own too."""
+  _, D, N, K, H, F, T = letters
+  two, four = (activations_by_remat(make(model__n_layers=n)) for n in (2, 4))
+  rows = make().config.data.batch_size
+  of_layer = {k: (four[k] - two[k]) / (2 * 4 * rows * T) for k in two}
+  assert of_layer["full"] == D  # its input
+  # q, k, v, o; gate and up. Nobody's gradient needs what down gives.
+  products = N * H + 2 * K * H + D + 2 * F
+  assert of_layer["no_batch_dots"] == D + products
+  # The kernel's output and logsumexp.
+  assert of_layer["dots"] == D + products + N * H + N
+  assert of_layer["none"] > of_layer["dots"]
 
 
 def test_activations_grow_with_the_microbatch_alone(account):
@@ -215,3 +268,20 @@ def test_the_decode_state_is_keys_and_values_of_the_context(account, letters):
   found = account(model__max_len=96).decode_state_bytes
   # Each slot's position and segment too, and which slot is next.
   assert found == 4 * L * (96 * (2 * K * H + 2) + 1)
+
+
+def test_a_further_token_costs_what_the_state_grows(make, letters):
+  L, _, _, K, H, _, _ = letters
+
+  def growth(**changes):
+    return decode_bytes(make(model__max_len=96, **changes).config)[1]
+
+  slot = 4 * (2 * K * H + 2)  # its position and segment too
+  assert growth() == L * slot
+  sliding = {"model__opts__sliding_window__window": 5}
+  assert growth(model__mixer="sliding_window", **sliding) == 0
+  every_second = ("sliding_window", "attention")
+  assert growth(model__pattern=every_second, **sliding) == slot
+  # One latent and one turned part, for all heads.
+  ranks = {"model__opts__mla__kv_rank": 7, "model__opts__mla__rope_dim": 4}
+  assert growth(model__mixer="mla", **ranks) == L * 4 * (7 + 4 + 2)

@@ -99,5 +99,6 @@ OBJECTIVES = Registry(
   __name__,
   {
     "next_token": "next_token:NextToken",
+    "multi_token": "multi_token:MultiToken",
   },
 )
