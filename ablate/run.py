@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from ..errors import UserError
-from ..train.config import HOW
+from ..train.identity import HOW
 from ..train.story import flat
 from ..train.workdir import differences, read_run
 from . import budget, result

@@ -5,14 +5,15 @@ program, activations what its backward pass keeps (`counting.py`).
 """
 
 import dataclasses
-import functools
 import math
 import re
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from ..errors import UserError
 from ..models import lm
@@ -20,7 +21,7 @@ from ..models.block import REMAT
 from ..models.state import state_bytes
 from .config import Config
 from .counting import count_flops, flops_by_path, nbytes, saved_bytes
-from .objectives import Batch
+from .objectives import Batch, Loss
 from .setup import Setup, provisional_setup
 from .step import make_objective
 
@@ -102,16 +103,9 @@ def accounts(setup: Setup) -> Accounts:
   """Counts, without making an array."""
   config = setup.config
   abstract = setup.abstract()
-  batch = _microbatch(config)
-  objective = make_objective(config)
-  key = jax.eval_shape(lambda: jax.random.key(0))
-
-  def forward(params, batch, key=None):
-    apply = functools.partial(lm.apply, config.model)
-    return objective(apply, params, batch, key).sum
-
   params = abstract.params
-  run_grad = jax.make_jaxpr(jax.grad(forward))(params, batch, key).jaxpr
+  run_grad = jax.grad(_loss(config), has_aux=True)
+  executed = jax.make_jaxpr(run_grad)(params, *_microbatch(config)).jaxpr
   sizes = {
     name: math.prod(leaf.shape)
     for name, leaf in params.items()
@@ -126,7 +120,7 @@ def accounts(setup: Setup) -> Accounts:
     opt_bytes=_tree_bytes(abstract.opt_state),
     forward_flops=once,
     train_flops=3 * once,
-    executed_flops=count_flops(run_grad) / batch["tokens"].size,
+    executed_flops=count_flops(executed) / _microbatch_tokens(config),
     activation_bytes=activation_bytes(setup),
     decode_state_bytes=decode,
     decode_bytes_per_token=per_token,
@@ -135,15 +129,9 @@ def accounts(setup: Setup) -> Accounts:
 
 def activation_bytes(setup: Setup) -> int:
   """Kept for the backward pass of one microbatch."""
-  config = setup.config
-  objective = make_objective(config)
-  batch = batch_zeros(_microbatch(config))
-
-  def forward(params):
-    apply = functools.partial(lm.apply, config.model)
-    return objective(apply, params, batch, None).sum
-
-  return saved_bytes(forward, setup.abstract().params)
+  batch, _ = _microbatch(setup.config)
+  given, loss = (batch_zeros(batch), jax.random.key(0)), _loss(setup.config)
+  return saved_bytes(lambda p: loss(p, *given)[0], setup.abstract().params)
 
 
 def activations_by_remat(setup: Setup) -> dict[str, int]:
@@ -230,30 +218,42 @@ def _by_part(found: Counter[str]) -> Counter[str]:
 def _needed_by_path(setup: Setup, transform: Any = None) -> Counter[str]:
   """FLOPs of a microbatch's loss, or of a transform of it, in references."""
   config = setup.config
-  model = dataclasses.replace(
-    config.model, implementation="reference", remat="none"
-  )
+  loss = _loss(config, implementation="reference", remat="none")
+  run = transform(loss, has_aux=True) if transform else loss
+  given = setup.abstract().params, *_microbatch(config)
+  return flops_by_path(jax.make_jaxpr(run)(*given).jaxpr)
+
+
+def _loss(config: Config, **changes: str) -> Callable[..., tuple[Array, Loss]]:
+  """(params, batch, key) -> what an update differentiates, and all of it.
+
+  Args:
+    changes: of keys of the model.
+  """
+  model = dataclasses.replace(config.model, **changes)
   objective = make_objective(config)
 
-  def forward(params, batch):
-    apply = functools.partial(lm.apply, model)
-    loss = objective(apply, params, batch, None)
+  def apply(params, *args, **kwargs):
+    # What layers count is only logged.
+    output = lm.apply(model, params, *args, **kwargs)
+    return dataclasses.replace(output, measures={})
+
+  def forward(params, batch, key):
+    loss = objective(apply, params, batch, key)
     return loss.sum, loss
 
-  run = transform(forward, has_aux=True) if transform else forward
-  batch = _microbatch(config)
-  return flops_by_path(
-    jax.make_jaxpr(run)(setup.abstract().params, batch).jaxpr
-  )
+  return forward
+
+
+def _microbatch(config: Config) -> tuple[Batch, Any]:
+  """Shapes of a microbatch, and of its key."""
+  rows = config.data.batch_size // config.opt.accum_steps
+  key = jax.eval_shape(lambda: jax.random.key(0))
+  return abstract_batch(rows, config.data.seq_len), key
 
 
 def _microbatch_tokens(config: Config) -> int:
-  return _microbatch(config)["tokens"].size
-
-
-def _microbatch(config: Config) -> Batch:
-  rows = config.data.batch_size // config.opt.accum_steps
-  return abstract_batch(rows, config.data.seq_len)
+  return _microbatch(config)[0]["tokens"].size
 
 
 def batch_zeros(batch: Batch) -> Batch:

@@ -6,8 +6,6 @@ Every mistake is a `UserError` before any array is made.
 """
 
 import dataclasses
-import functools
-import hashlib
 import json
 import pathlib
 import re
@@ -39,6 +37,7 @@ from .config_files import (
   load_plugins,
   split_argument,
 )
+from .identity import ADDED_LATER, hash_of
 from .namespaces import CheckpointConfig, EvalConfig, LogConfig
 from .objectives import OBJECTIVES, ObjectiveConfig
 from .optimizers import OPTIMIZERS, OptConfig
@@ -135,62 +134,8 @@ class Config:
 
     A plugin counts by its text, not by its path.
     """
-    same = {k: v for k, v in self.as_dict().items() if k not in HOW}
-    same["data"].pop("prefetch")
-    for key, off in ADDED_LATER.items():
-      *path, last = key.split(".")
-      # Options are there of chosen entries alone.
-      node = functools.reduce(lambda n, k: n.get(k, {}), path, same)
-      if node.get(last) == off:
-        del node[last]
-    for norm in ("rms_norm", "layer_norm"):  # when norms had no options
-      if not same["model"]["opts"].get(norm, True):
-        del same["model"]["opts"][norm]
-    rules = same["opt"]["decay_rules"]
-    same["opt"]["decay_rules"] = [
-      [UNDECAYED_BEFORE if rule == UNDECAYED else rule, factor]
-      for rule, factor in rules
-    ]
-    same["plugins"] = [
-      pathlib.Path(path).read_text(encoding="utf-8") for path in self.plugins
-    ]
-    text = json.dumps(same, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:10]
+    return hash_of(self.as_dict())
 
-
-# Namespaces that say how a run is carried out; a resumed run may change them
-# (and data.prefetch).
-HOW = ("mesh", "eval", "checkpoint", "log")
-
-# The default rule of what has no decay, now and when it had less to name.
-UNDECAYED = r"(^|/)(\w*bias|scale|sinks|alpha|lambda_\w+)$"
-UNDECAYED_BEFORE = r"(^|/)(bias|scale)$"
-
-# Keys that came when there were runs already, with what means off. There they
-# are not in the hash, and a `config.json` without them has them so.
-ADDED_LATER: dict[str, Any] = {
-  "model.mup_base": 0,
-  "model.mup_grows": "",
-  "model.embed_rank": 0,
-  "model.n_ahead": 0,
-  "model.embed_scale": 1.0,
-  "model.embed_norm": False,
-  "model.first": [],
-  "data.task": "",
-  "model.opts.rope.pairing": "halves",
-  "model.opts.rope.fraction": 1.0,
-  "model.opts.attention.position": "",
-  "model.opts.attention.scale": 0.0,
-  "model.opts.attention.soft_cap": 0.0,
-  "model.opts.attention.sinks": False,
-  "model.opts.attention.qk_norm": "none",
-  "model.opts.attention.log_n": 0,
-  "model.opts.attention.qkv_bias": False,
-  "model.opts.attention.clip_qkv": 0.0,
-  "model.opts.attention.o_bias": False,
-  "model.opts.attention.qk_norm_of": "each head",
-  "model.opts.layer_norm.bias": True,
-}
 
 NAMESPACES: dict[str, type] = {
   "model": ModelConfig,

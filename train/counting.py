@@ -32,10 +32,10 @@ def flops_by_path(jaxpr: core.Jaxpr, path: str = "") -> Counter[str]:
     # An inner program's scopes begin anew.
     here = f"{path}/{equation.source_info.name_stack}"
     word, params = equation.primitive.name, equation.params
-    shapes = [getattr(v.aval, "shape", ()) for v in equation.invars]
+    shapes = [_shape(v) for v in equation.invars]
     if word == "dot_general":
       (contracted, _), _ = params["dimension_numbers"]
-      out = equation.outvars[0].aval.shape
+      out = _shape(equation.outvars[0])
       terms = math.prod(shapes[0][i] for i in contracted)
       found[here] += 2 * math.prod(out) * terms
     elif word == "ragged_dot_general":
@@ -45,16 +45,19 @@ def flops_by_path(jaxpr: core.Jaxpr, path: str = "") -> Counter[str]:
       inner = [flops_by_path(program, here) for program in programs(params)]
       if word == "cond":
         inner = [max(inner, key=Counter.total)]  # the dearer branch
-      within = sum(inner, Counter())
-      all_of_it = within.total()
-      counts = all_of_it
+      once = sum(inner, Counter())
+      before = after = once.total()
       if word == "scan":
-        counts *= params["length"]
+        after *= params["length"]
       elif "jaxpr" in params and "name" in params:
-        counts = needed(params["name"], all_of_it, shapes)
-      for place, n in within.items():
-        found[place] += n * counts // all_of_it
+        after = needed(params["name"], before, shapes)
+      for place, n in once.items():
+        found[place] += n * after // before
   return found
+
+
+def _shape(variable: Any) -> tuple[int, ...]:
+  return getattr(variable.aval, "shape", ())  # a token has none
 
 
 def programs(params: dict[str, Any]) -> Iterator[core.Jaxpr]:

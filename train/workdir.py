@@ -11,7 +11,8 @@ from typing import Any
 
 from .. import __version__
 from ..errors import UserError
-from .config import HOW, Config
+from .config import Config
+from .identity import HOW
 
 
 def code_version() -> dict[str, str]:

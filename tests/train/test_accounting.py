@@ -145,50 +145,69 @@ def parts(setup):
   return {part: f.forward for part, f in found.items()}
 
 
-@pytest.mark.parametrize("remat", ["none", "full"])
-def test_parts_are_those_of_the_closed_formula(make, account, letters, remat):
+def test_parts_are_those_of_the_closed_formula(make, account, letters):
   L, D, N, K, H, F, T = letters
-  plain = parts(make(model__remat=remat))
-  assert plain == {
+  found = parts(make())
+  assert found == {
     "head": 2 * D * V,
     "mixer": 2 * L * (2 * D * N * H + 2 * D * K * H),
     "attention": 4 * L * T * N * H,
     "ffn": 6 * L * D * F,
   }
-  assert sum(plain.values()) == account(model__remat=remat).forward_flops
+  assert sum(found.values()) == account().forward_flops
 
 
 def test_a_technique_costs_where_it_stands(make, letters):
-  L, D, N, _, H, F, T = letters
-  plain = parts(make())
-  window = parts(
-    make(model__mixer="sliding_window", model__opts__sliding_window__window=5)
-  )
-  assert window == {**plain, "attention": 4 * L * 5 * N * H}
-  experts = {"n_experts": 6, "top_k": 2, "shared_experts": 0}
-  opts = {f"model__opts__moe__{k}": v for k, v in experts.items()}
-  moe = parts(make(model__ffn="moe", **opts))
-  assert moe == {**plain, "ffn": 2 * L * D * (6 + 2 * 3 * F)}
-  # The table of E columns, and the way in and the way out.
-  assert parts(make(model__embed_rank=5)) == {
-    **plain,
-    "head": 2 * 5 * (V + 2 * D),
-  }
-  rank = 7
-  mla = parts(
+  L, D, N, K, H, F, _ = letters
+  E, k, rank, window = 6, 2, 5, 7
+  experts = {"n_experts": E, "top_k": k, "shared_experts": 0}
+  assert parts(
     make(
-      model__mixer="mla",
-      model__opts__mla__kv_rank=rank,
-      model__opts__mla__rope_dim=4,
+      model__mixer="sliding_window",
+      model__opts__sliding_window__window=window,
+      model__ffn="moe",
+      model__embed_rank=rank,
+      # Recomputation is no part of what is needed.
+      model__remat="full",
+      **{f"model__opts__moe__{key}": n for key, n in experts.items()},
     )
-  )
-  wide = N * (H + 4)  # queries and keys, with the part that is turned
-  weights = D * wide + D * (rank + 4) + 2 * rank * N * H + N * H * D
-  assert mla == {
-    **plain,
-    "mixer": 2 * L * weights,
-    "attention": 2 * L * T * (wide + N * H),
+  ) == {
+    "head": 2 * rank * (V + 2 * D),  # the way in, the way out and the table
+    "mixer": 2 * L * (2 * D * N * H + 2 * D * K * H),
+    "attention": 4 * L * window * N * H,
+    "ffn": 2 * L * D * (E + k * 3 * F),
   }
+
+
+def test_latents_cost_where_they_stand(make, letters):
+  L, D, N, _, H, F, T = letters
+  C, R = 7, 4
+  opts = {"model__opts__mla__kv_rank": C, "model__opts__mla__rope_dim": R}
+  wide = N * (H + R)  # queries and keys, with the part that is turned
+  assert parts(make(model__mixer="mla", **opts)) == {
+    "head": 2 * D * V,
+    "mixer": 2 * L * (D * wide + D * (C + R) + 2 * C * N * H + N * H * D),
+    "attention": 2 * L * T * (wide + N * H),
+    "ffn": 6 * L * D * F,
+  }
+
+
+def test_what_only_training_computes_is_counted(make, letters):
+  L, D = letters[:2]
+  plain = parts(make())
+  assert parts(make(model__n_ahead=1, objective__name="multi_token")) == {
+    # One layer more, the output matrix again, and what joins two streams.
+    **{part: n * (L + 1) / L for part, n in plain.items()},
+    "head": 2 * plain["head"],
+    "other": 2 * 2 * D * D,
+  }
+  # Where experts have room for half of their tokens, the others are dropped.
+  of_experts = [
+    parts(make(model__ffn="moe", model__opts__moe__capacity_factor=room))["ffn"]
+    for room in (1.0, 0.5)
+  ]
+  router = 2 * L * D * 8
+  assert of_experts[0] - router == 2 * (of_experts[1] - router)
 
 
 def test_what_has_no_gradient_costs_nothing_backward(make):

@@ -80,30 +80,23 @@ def test_flops_are_those_that_xla_counts(program, mixer, ffn):
     assert ours <= theirs < 1.05 * ours
 
 
-@pytest.mark.parametrize("implementation", ["reference", "xla"])
-def test_saved_bytes_are_the_residuals_that_jax_reports(
-  program, implementation, capsys
-):
-  temporaries = {}
+def test_saved_bytes_are_the_residuals_that_jax_reports(program, capsys):
+  said, temporaries = [], {}
   for remat in REMAT:
-    changes = {"remat": remat, "implementation": implementation}
-    _, loss, (params, batch) = program(
-      **{f"model__{key}": value for key, value in changes.items()}
-    )
+    _, loss, (params, batch) = program(model__remat=remat)
     of_params = functools.partial(loss, batch=batch_zeros(batch))
     print_saved_residuals(of_params, params)
     reported = sum(map(reported_bytes, capsys.readouterr().out.splitlines()))
     saved = saved_bytes(of_params, params)
     assert saved == reported > 0
-    if implementation == "reference":  # the quicker one to compile
+    said.append(f"{remat}: {saved:,} bytes saved")
+    if remat != "no_batch_dots":  # each takes seconds to compile
       compiled = jax.jit(jax.grad(of_params)).lower(params).compile()
-      temporary = compiled.memory_analysis().temp_size_in_bytes
-      temporaries[remat] = saved, temporary
-  for remat, (saved, temporary) in temporaries.items():
-    print(f"{remat}: {saved:,} bytes saved; XLA's temporaries {temporary:,}")
+      temporaries[remat] = compiled.memory_analysis().temp_size_in_bytes
+      said.append(f"  XLA's temporaries {temporaries[remat]:,}")
+  print("\n".join(said))
   # Those hold what is made on the way, too; what is saved decides their order.
-  by_size = sorted(temporaries.values())
-  assert by_size == sorted(temporaries.values(), key=lambda pair: pair[1])
+  assert temporaries["full"] < temporaries["dots"] < temporaries["none"]
 
 
 def reported_bytes(line):

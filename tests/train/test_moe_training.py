@@ -5,14 +5,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ablax.errors import UserError
+from ablax.models import lm
 from ablax.parallel.mesh import MeshConfig, make_mesh
 from ablax.parallel.rules import Layout
 from ablax.train.accounting import abstract_batch
+from ablax.train.checkpoint import load_state
+from ablax.train.loop import train
 from ablax.train.proofs import find
 from ablax.train.setup import Setup
 from ablax.train.step import make_train_step
 
-PROVES = ("feature:loss_free_balance",)
+PROVES = ("feature:loss_free_balance", "feature:upcycling")
 
 MOE = {
   "model__ffn": "moe",
@@ -113,3 +117,37 @@ def test_a_bias_evens_out_the_load(small):
     state, metrics = step(state, batch)
     loads.append(float(metrics["moe/max_load"]))
   assert loads[-1] < 1.15 < 1.3 < loads[0]
+
+
+def test_an_upcycled_mixture_begins_as_the_dense_model(small, tmp_path):
+  dense = small(steps=4, opt__lr=1e-2)
+  train(dense, tmp_path / "dense")
+  config = small(
+    model__ffn="moe",
+    model__opts__moe__n_experts=4,
+    steps=1,
+    opt__lr=0.0,
+    opt__warmup_steps=0,
+    init_from=str(tmp_path / "dense"),
+  )
+  train(config, tmp_path / "experts")
+  (one, few), (two, many) = (
+    load_state(tmp_path / name) for name in ("dense", "experts")
+  )
+  tokens = jnp.arange(3, 30)[None]
+  np.testing.assert_allclose(
+    lm.apply(two.model, many.params, tokens).logits(),
+    lm.apply(one.model, few.params, tokens).logits(),
+    rtol=0,
+    atol=2e-5,  # fp32: weights that add up to 1 to rounding
+  )
+  experts = many.params["groups"]["0"]["ffn"]["experts"]["up"]["kernel"]
+  up = few.params["groups"]["0"]["ffn"]["up"]["kernel"]
+  assert experts.shape == (2, 4, *up.shape[1:])
+  for e in range(4):
+    np.testing.assert_array_equal(experts[:, e], up)
+  narrow = small(
+    **MOE, steps=1, opt__warmup_steps=0, init_from=str(tmp_path / "dense")
+  )
+  with pytest.raises(UserError, match="experts/down/kernel is"):
+    train(narrow, tmp_path / "narrow")

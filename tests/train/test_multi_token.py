@@ -152,6 +152,11 @@ def test_it_accumulates_as_one_batch_and_every_module_learns(small, tmp_path):
     assert lines[-1][name] < lines[0][name] - 0.1, name
 
 
+def test_another_number_of_modules_is_another_run():
+  one, two = (config_of(model__n_ahead=n) for n in (1, 2))
+  assert one.hash != two.hash != resolve(base.get_config()).hash
+
+
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
