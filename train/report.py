@@ -55,7 +55,7 @@ def plan_table(setup: Setup, accounts: Accounts, title: str) -> Table:
   row(
     "FLOPs per token",
     count(a.train_flops),
-    f"3 x {count(a.forward_flops)} forward; matmuls, full attention",
+    f"3 x {count(a.forward_flops)} forward; matmuls that are needed",
   )
   row("parameter memory", size(a.param_bytes), config.model.param_dtype)
   row("optimizer memory", size(a.opt_bytes), config.opt.name)

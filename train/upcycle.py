@@ -7,9 +7,9 @@ them is shared, the mixture is at first the dense model.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-from jaxtyping import Array
 
 from ..models.param import ParamSpec
 
@@ -17,10 +17,10 @@ DENSE, EXPERTS, ROUTER = "/ffn/", "/ffn/experts/", "/ffn/router/"
 
 
 def upcycle(
-  dense: Mapping[str, Array],
-  fresh: Mapping[str, Array],
+  dense: Mapping[str, Any],
+  fresh: Mapping[str, Any],
   specs: Mapping[str, ParamSpec],
-) -> dict[str, Array]:
+) -> dict[str, Any]:
   """The parameters of a mixture by path; `dense` itself where nothing fits.
 
   Args:
