@@ -145,16 +145,6 @@ def by_paper(params, x, rows, rope=True, **sizes):
   return out, picked
 
 
-def packed(rows):
-  """The context of rows of documents that end there."""
-  positions, segments = np.zeros((2, len(rows), T), np.int32)
-  for b, ends in enumerate(rows):
-    for i, (start, end) in enumerate(zip((0, *ends), ends, strict=False)):
-      segments[b, start:end] = i + 1
-      positions[b, start:end] = np.arange(end - start)
-  return Context(jnp.asarray(positions), jnp.asarray(segments))
-
-
 def context(rows):
   """Of rows of documents that end at these slots."""
   length = max(map(max, rows))
