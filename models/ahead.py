@@ -40,6 +40,7 @@ class Ahead(nn.Module):
       ],
       axis=-1,
     )
+    # "norm" is the stream's width too: no rules split an axis twice.
     shape, axes = (2 * c.d_model, c.d_model), ("embed", "norm")
     join = Projection(c, "BTC,CD->BTD", shape, axes, bias=False, name="join")
     last = c.groups[-1][1][-1]

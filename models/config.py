@@ -256,3 +256,13 @@ class ModelConfig:
       for name, words, repeats in groups
       if repeats
     )
+
+  def depths(self, group: str, place: int = 0) -> range:
+    """Of the layers at a place of a group's tile, from 0 at the first layer."""
+    first = 0
+    for name, layers, repeats in self.groups:
+      n = len(layers) * repeats
+      if name == group:
+        return range(first + place, first + n, len(layers))
+      first += n
+    raise KeyError(group)

@@ -197,13 +197,12 @@ class Decoder(nn.Module):
     ctx = ctx.sharing(Once(c, c.mixers, name="positions")())
     x_BTD = constrain(x_BTD, "batch", "seq", "embed")
     x_BTD = dropout(x_BTD, c.dropout, ctx, site=0)
-    depth, new_state = 0, {}
+    new_state = {}
     for name, layers, repeats in c.groups:
       group = stack(c, repeats)(c, layers, name=name)
-      first_layers = depth + len(layers) * jnp.arange(repeats)
+      first_layers = jnp.array(c.depths(name))
       states = state[name] if state else (None,) * len(layers)
       x_BTD, new_state[name] = group(x_BTD, ctx, first_layers, states)
-      depth += len(layers) * repeats
     # Parameters are there from the start, asked for or not.
     n_ahead = c.n_ahead if ahead or self.is_initializing() else 0
     stream_BTD, seen_BTDs = x_BTD, []

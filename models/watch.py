@@ -5,6 +5,8 @@ is in `lm.watched` alone, or `activations`, which holds the arrays themselves,
 as it is in `lm.activations`: the program of a usual step does not know of it.
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -22,13 +24,7 @@ def watch(
   """Keeps STATISTICS of x, or x itself, under the name, for one layer."""
   keep(module, name, x_BTD)
   if module.is_mutable_collection(COLLECTION):
-    module.sow(
-      COLLECTION,
-      name,
-      statistics(x_BTD, ctx),
-      init_fn=dict,
-      reduce_fn=lambda _, new: new,
-    )
+    put(module, COLLECTION, name, statistics(x_BTD, ctx))
 
 
 def keeping(module: nn.Module) -> bool:
@@ -38,7 +34,18 @@ def keeping(module: nn.Module) -> bool:
 def keep(module: nn.Module, name: str, x: Float[Array, "B T ..."]) -> None:
   """Keeps x under the name, for one layer, where arrays are asked for."""
   if keeping(module):
-    module.sow(KEPT, name, x, init_fn=lambda: x, reduce_fn=lambda _, new: new)
+    put(module, KEPT, name, x)
+
+
+def put(module: nn.Module, collection: str, name: str, value: Any) -> None:
+  """Leaves a value in a collection, if the caller asked for that."""
+  module.sow(
+    collection,
+    name,
+    value,
+    init_fn=lambda: value,
+    reduce_fn=lambda _, new: new,
+  )
 
 
 def statistics(

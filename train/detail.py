@@ -117,10 +117,6 @@ def _layers(
     yield path, float(value)
     return
   group, place, rest = path.split("/", 2)
-  depth = 0
-  for name, layers, repeats in config.groups:
-    if name == group:
-      for i, number in enumerate(value):
-        where = depth + i * len(layers) + int(place)
-        yield f"layers/{where}/{rest}", float(number)
-    depth += len(layers) * repeats
+  where = config.depths(group, int(place))
+  for depth, number in zip(where, value, strict=True):
+    yield f"layers/{depth}/{rest}", float(number)

@@ -143,11 +143,11 @@ def _of_layers(means: Metrics) -> Metrics:
     if not value.ndim:
       found[name] = value
       continue
-    kind = name.removeprefix("layers/")
     if value.ndim == 2:
-      kind, value = f"max_{kind}", value.max(-1) * value.shape[-1]
-    found[f"moe/{kind}"] = value.mean()
-    found |= {f"moe/{kind}/{i}": a for i, a in enumerate(value)}
+      name = name.replace("load", "max_load")
+      value = value.max(-1) * value.shape[-1]
+    found[name] = value.mean()
+    found |= {f"{name}/{i}": a for i, a in enumerate(value)}
   return found
 
 

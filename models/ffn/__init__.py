@@ -60,7 +60,7 @@ class FFN(nn.Module):
 
   @classmethod
   def sees_later(cls, config: ModelConfig) -> str:
-    """The config word by which a token's output depends on later ones."""
+    """The config word by which a token depends on later ones; "": none."""
     del config
     return ""
 

@@ -129,7 +129,7 @@ class MoE(FFN):
       wide = dataclasses.replace(c, ff_dim=o.shared_experts * each.ff_dim)
       shared_BTD = FFNS[o.expert](wide, name="shared")(x_BTD, ctx)
       if o.shared_gate:
-        into = (c, "BTD,DG->BTG", (D, 1), ("embed", "norm"))
+        into = (c, "BTD,DG->BTG", (D, 1), ("embed", "latent"))
         gate_BT1 = Projection(*into, name="shared_gate")(x_BTD)
         shared_BTD *= jax.nn.sigmoid(gate_BT1)
       y_BTD += shared_BTD

@@ -25,7 +25,7 @@ class ExpertChoice(Router):
   @nn.compact
   def __call__(self, x_BTD, ctx, real_BT):
     del ctx
-    E, k = self.experts.n_experts, self.experts.top_k
+    E, k = self.mixture.n_experts, self.mixture.top_k
     B, T, _ = x_BTD.shape
     logits_BTE = self.logits(x_BTD)
     keep_small(

@@ -12,7 +12,7 @@ class Hash(Router):
 
   def __call__(self, x_BTD, ctx, real_BT):
     del x_BTD, real_BT
-    E, k = self.experts.n_experts, self.experts.top_k
+    E, k = self.mixture.n_experts, self.mixture.top_k
     assert ctx.tokens_BT is not None, "the decoder gives them"
     layer = jnp.asarray(ctx.layer).astype(jnp.uint32)
     words_BT = hash32(ctx.tokens_BT.astype(jnp.uint32) + hash32(layer))

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from ...errors import UserError
-from . import Router, Routing, taken
+from . import Router, Routing
 from .balance import Small, keep_small
+from .top_k import taken
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Sinkhorn(Router):
     offered_BTE = logits_BTE
     if ctx.training:
       offered_BTE = plan(logits_BTE, real_BT, o.iterations)
-    experts_BTk = jax.lax.top_k(offered_BTE, self.experts.top_k)[1]
+    experts_BTk = jax.lax.top_k(offered_BTE, self.mixture.top_k)[1]
     weights_BTk = taken(jax.nn.sigmoid(logits_BTE), experts_BTk)
     return Routing(experts_BTk, weights_BTk, jax.nn.softmax(logits_BTE))
 

@@ -7,8 +7,9 @@ import jax
 
 from ...errors import UserError
 from ..context import uniform
-from . import Router, Routing, taken, top
+from . import Router, Routing
 from .balance import Even, keep_even, keep_small
+from .top_k import biased, taken
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Switch(Router):
     logits_BTE = self.logits(x_BTD)
     p_BTE = jax.nn.softmax(logits_BTE)
     bias_E = self.bias(o)
-    experts_BTk = top(p_BTE, 1, bias_E)
+    experts_BTk = jax.lax.top_k(biased(p_BTE, bias_E), 1)[1]
     keep_small(self, o, logits_BTE, real_BT)
     keep_even(self, o, experts_BTk, p_BTE, bias_E, real_BT)
     return Routing(experts_BTk, taken(p_BTE, experts_BTk), p_BTE)

@@ -73,7 +73,7 @@ class Made:
       mutable=list(penalty.COLLECTIONS),
     )
     flat = {
-      name: dict(penalty._named(seen.get(name, {})))
+      name: dict(penalty.named(seen.get(name, {})))
       for name in penalty.COLLECTIONS
     }
     return y, flat["penalties"], flat["measures"]
@@ -328,6 +328,37 @@ def test_bf16_is_close_and_eight_devices_are_the_same(model_config, router):
   with use(Layout.of(mesh, "fsdp")):
     many, _, _ = jax.jit(lambda *a: made(*a))(x, Context(slots))
   np.testing.assert_allclose(many[:B], y, **ROUNDING)
+
+
+def test_jitter_is_of_training_alone_and_another_in_each_row(model_config):
+  plain = Made(model_config, **ROUTED["switch"])
+  made = Made(model_config, **ROUTED["switch"], **{"switch.jitter": 0.3})
+  np.testing.assert_array_equal(made()[0], plain()[0])
+  same = jnp.broadcast_to(made.x[:1], made.x.shape)
+  still, moved = (m(same, m.ctx(True))[0] for m in (plain, made))
+  np.testing.assert_array_equal(still[0], still[1])
+  difference = np.abs(np.asarray(moved - still)).max((1, 2))
+  assert (difference > 1e-3).all()
+  assert np.abs(np.asarray(moved[0] - moved[1])).max() > 1e-3
+
+
+@pytest.mark.parametrize("expert", [e for e in FFNS.own if e != "moe"])
+def test_equal_experts_are_the_network_itself(model_config, expert):
+  """Any feed-forward network may be the expert, sorted or in slots."""
+  made = Made(
+    model_config, **{"moe.expert": expert, "moe.capacity_factor": float(E)}
+  )
+  dense = model_config(ffn=expert, ff_dim=16)
+  inputs = made.x, made.ctx()
+  params = init_params(specs(FFNS[expert](dense), *inputs), jax.random.key(1))
+  want = FFNS[expert](dense).apply({"params": params}, *inputs)
+  experts = jax.tree.map(lambda a: jnp.stack([a] * E), params)
+  for training in (False, True):
+    got, _, seen = made(
+      ctx=made.ctx(training), params={**made.params, "experts": experts}
+    )
+    assert not np.asarray(seen["dropped"]).any()
+    np.testing.assert_allclose(got, want, **ROUNDING)
 
 
 def test_layers_report_in_the_order_of_the_depth(model_config):

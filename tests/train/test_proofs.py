@@ -103,9 +103,33 @@ def test_a_false_declaration_fails(plugin, small):
   assert "leaky_false: declared not causal, and it is not" in (
     failures("mixer", config)
   )
-  assert "a mixer declared not causal sees later positions" in (
+  assert "what is declared not causal sees later positions" in (
     failures("causal", config)
   )
+
+
+def test_a_choice_that_looks_ahead_fails_though_it_has_no_gradient(
+  plugin, small
+):
+  leak = "1e-2 * (x_BTD.sum((1, 2), keepdims=True) > 0)"
+  config = leaky(plugin, small, "choice", leak)
+  assert failures("causal", config) == [
+    "no position sees a later one",
+    "no position sees another document, or padding",
+  ]
+
+
+@pytest.mark.parametrize("router", ["softmax", "expert_choice"])
+def test_a_router_sees_what_it_declares(small, router):
+  config = small(
+    model__ffn="moe",
+    model__opts__moe__n_experts=4,
+    model__opts__moe__router=router,
+  )
+  found = outcomes("causal", config)
+  assert all(found.values())
+  declared = "documents of a row compete where that is declared"
+  assert (declared in found) == (router == "expert_choice")
 
 
 def test_a_wrong_size_of_the_state_fails(small, monkeypatch):

@@ -54,7 +54,7 @@ def of_layers(
   """
   weights_B = weights_BT.sum(1)
   measures = {
-    f"layers/{name}": jnp.einsum("B,LB...->L...", weights_B, value)
+    f"moe/{name}": jnp.einsum("B,LB...->L...", weights_B, value)
     for name, value in output.measures.items()
   }
   if output.penalty_B is None:
