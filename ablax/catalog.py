@@ -7,6 +7,7 @@ import functools
 import json
 import pathlib
 import sys
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -34,8 +35,9 @@ class Row:
   Attributes:
     word: the config key and value that choose it.
     file: relative to the root of the repository.
-    evidence: test files that prove it against something independent, with
-      commas between them; "" in a wheel, which has none.
+    against: what it is compared with that is independent of it; "" where its
+      test files alone say so, and in a wheel, which has none.
+    evidence: these test files, with commas between them.
   """
 
   kind: str
@@ -44,6 +46,7 @@ class Row:
   technique: str
   paper: str
   file: str
+  against: str
   evidence: str
 
 
@@ -96,51 +99,66 @@ def registries() -> tuple[Registry, ...]:
   )
 
 
-def proofs() -> dict[str, list[str]]:
+class Proof(NamedTuple):
+  """A test file, and what it compares with."""
+
+  file: str
+  against: str
+
+
+def proofs() -> dict[str, list[Proof]]:
   """Maps "kind:name" to the test files that declare it in `PROVES`.
 
-  Read without importing: a test may need packages that are not installed.
+  `AGAINST` beside it says what they compare with, for all, or for each. Read
+  without importing: a test may need packages that are not installed.
   """
-  found: dict[str, list[str]] = {}
+  found: dict[str, list[Proof]] = {}
   # Beside a wheel, a folder "tests" is somebody else's.
   if not (ROOT / "setup.py").exists():
     return found
   for file in sorted((ROOT / "tests").rglob("*.py")):
+    said: dict[str, Any] = {"PROVES": (), "AGAINST": ""}
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
       if not isinstance(node, ast.Assign):
         continue
-      if ast.unparse(node.targets[0]) == "PROVES":
-        for what in ast.literal_eval(node.value):
-          where = file.relative_to(ROOT).as_posix()
-          found.setdefault(what, []).append(where)
+      if (name := ast.unparse(node.targets[0])) in said:
+        said[name] = ast.literal_eval(node.value)
+    where, against = file.relative_to(ROOT).as_posix(), said["AGAINST"]
+    for what in said["PROVES"]:
+      text = against if isinstance(against, str) else against.get(what, "")
+      found.setdefault(what, []).append(Proof(where, text))
   return found
 
 
 def rows() -> list[Row]:
   """One row for each of ablax's own entries, then one for each feature."""
   found, proven = [], proofs()
+
+  def row(kind: str, name: str, *rest: str) -> Row:
+    of = proven.get(f"{kind}:{name}", [])
+    against = dict.fromkeys(proof.against for proof in of if proof.against)
+    files = ",".join(proof.file for proof in of)
+    return Row(kind, name, *rest, "; ".join(against), files)
+
   for registry in registries():
     for name in registry.own:
       file = pathlib.Path(str(registry.module(name).__file__)).resolve()
-      technique, paper = registry.citation(name)
-      word = registry.word(name)
       where = file.relative_to(ROOT).as_posix().removeprefix("ablax/")
-      evidence = ",".join(proven.get(f"{registry.kind}:{name}", ()))
-      found.append(
-        Row(registry.kind, name, word, technique, paper, where, evidence)
-      )
-  for name, feature in FEATURES.items():
-    evidence = ",".join(proven.get(f"feature:{name}", ()))
-    found.append(Row("feature", name, *feature, evidence))
+      word, cited = registry.word(name), registry.citation(name)
+      found.append(row(registry.kind, name, word, *cited, where))
+  found.extend(row("feature", name, *f) for name, f in FEATURES.items())
   return found
 
 
 def markdown() -> str:
   """The README's table."""
-  lines = ["| technique | config word | file | paper |", "|---|---|---|---|"]
+  lines = [
+    "| technique | config word | file | paper | against |",
+    "|---|---|---|---|---|",
+  ]
   for r in rows():
-    link = f"[{r.file}]({r.file})"
-    lines.append(f"| {r.technique} | `{r.word}` | {link} | {r.paper} |")
+    cells = r.technique, f"`{r.word}`", f"[{r.file}]({r.file})", r.paper
+    lines.append(f"| {' | '.join((*cells, r.against))} |")
   return "\n".join(lines)
 
 
@@ -186,7 +204,8 @@ def main(argv: list[str]) -> int:
   else:
     table = Table("technique", "config word", "file", "paper", "evidence")
     for r in rows():
-      evidence = r.evidence.replace(",", "\n")
+      against = f"against: {r.against}\n" if r.against else ""
+      evidence = against + r.evidence.replace(",", "\n")
       table.add_row(r.technique, r.word, r.file, r.paper, evidence)
     Console().print(table)
   return 0

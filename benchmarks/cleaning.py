@@ -10,17 +10,17 @@ the shingles that `minhash` has made, so that only the minima are compared.
 """
 
 import argparse
-import datetime
 import importlib.metadata
 import json
 import os
 import pathlib
-import platform
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+
+from results import append
 
 try:
   import ablax  # noqa: F401
@@ -81,17 +81,13 @@ def main() -> int:
       for name in ("numpy", "datasketch", "py3langid")
     )
     result = {
-      "benchmark": "cleaning",
       "mb_per_s": {name: round(value, 1) for name, value in rates.items()},
       "minima_mb_per_s": {"ours": round(ours, 1), "peer": round(theirs, 1)},
       "mb": round(size / 1e6, 1),
       "rounds": args.rounds,
       "versions": versions,
-      "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-      "date": datetime.date.today().isoformat(),
     }
-    with open(args.json, "a", encoding="utf-8") as file:
-      file.write(json.dumps(result) + "\n")
+    append(args.json, "cleaning", result)
   return 0
 
 

@@ -10,14 +10,13 @@ dense layer in the same round with its spread.
 """
 
 import argparse
-import datetime
-import json
 import os
 import pathlib
-import platform
 import statistics
 import sys
 import time
+
+from results import append
 
 sys.path.append(str(pathlib.Path(__file__).parents[1]))
 
@@ -153,16 +152,12 @@ def main():
       results.append(row)
   if given.json:
     result = {
-      "benchmark": "moe",
       "rounds": given.rounds,
       "device": device,
       "jax": jax.__version__,
-      "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-      "date": datetime.date.today().isoformat(),
       "results": results,
     }
-    with open(given.json, "a", encoding="utf-8") as file:
-      file.write(json.dumps(result) + "\n")
+    append(given.json, "moe", result)
 
 
 if __name__ == "__main__":

@@ -13,13 +13,11 @@ benchmarks/cleaning.py.
 
 import argparse
 import contextlib
-import datetime
 import hashlib
 import importlib.metadata
 import json
 import os
 import pathlib
-import platform
 import resource
 import statistics
 import tempfile
@@ -27,6 +25,7 @@ import time
 
 import numpy as np
 import psutil
+from results import append
 
 from ablax.data.cleaning import CLEANERS
 from ablax.data.config import DataConfig
@@ -208,7 +207,6 @@ def main():
       print(f"{stage + ', ' + time_:<24}{a:>8.1f}{b:>8.1f}{a / b:>15.2f}")
   if given.json:
     result = {
-      "benchmark": "prepare",
       "megabytes": round(megabytes, 1),
       "mb_per_s": table,
       "workers": given.workers,
@@ -217,11 +215,8 @@ def main():
         f"{name} {importlib.metadata.version(name)}"
         for name in ("datasets", "tokenizers")
       ),
-      "machine": f"{platform.machine()}, {psutil.cpu_count()} cores",
-      "date": datetime.date.today().isoformat(),
     }
-    with open(given.json, "a", encoding="utf-8") as stream:
-      stream.write(json.dumps(result) + "\n")
+    append(given.json, "prepare", result)
 
 
 if __name__ == "__main__":

@@ -11,20 +11,17 @@ cores are at work: a trace does not name what each of them does.
 
 import argparse
 import collections
-import datetime
-import json
 import pathlib
-import platform
 import re
 import sys
 import tempfile
 from collections.abc import Iterator
 
 import jax
-import psutil
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "peers"))
 import ablax_step
+from results import append
 from train_step import SHAPES, TOKENS
 
 from ablax.train.evaluate import to_device
@@ -125,14 +122,10 @@ def main():
     print(f"{part:<34}{ms:>8.1f} ms{ms / total:>8.1%}")
   if given.json:
     result = {
-      "benchmark": f"profile_step {given.shape}",
       "ms": {part: round(ms, 1) for part, ms in spent.most_common()},
       "jax": jax.__version__,
-      "machine": f"{platform.machine()}, {psutil.cpu_count()} cores",
-      "date": datetime.date.today().isoformat(),
     }
-    with open(given.json, "a", encoding="utf-8") as file:
-      file.write(json.dumps(result) + "\n")
+    append(given.json, f"profile_step {given.shape}", result)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ import sys
 import tempfile
 import time
 
+from results import append
+
 try:
   import ablax  # noqa: F401
 except ModuleNotFoundError:  # from a checkout with nothing installed
@@ -164,7 +166,6 @@ def main() -> int:
     )
   if args.json:
     result = {
-      "benchmark": "sources",
       "mb_per_cpu_s": {
         f"{name}, {side}": round(rate, 1)
         for (name, side), rate in results.items()
@@ -172,11 +173,8 @@ def main() -> int:
       "documents": len(documents),
       "rounds": args.rounds,
       "versions": versions,
-      "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-      "date": datetime.date.today().isoformat(),
     }
-    with open(args.json, "a", encoding="utf-8") as file:
-      file.write(json.dumps(result) + "\n")
+    append(args.json, "sources", result)
   return 0
 
 

@@ -10,16 +10,16 @@ and of those that find it compiled. Appends to benchmarks/results.jsonl.
 """
 
 import argparse
-import datetime
 import json
 import os
 import pathlib
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+
+from results import append
 
 RESULTS = pathlib.Path(__file__).parent / "results.jsonl"
 CONFIG = "configs/ablations/norm_placement.py"
@@ -81,14 +81,10 @@ def main() -> None:
       found[name] = sweep(place / name, 3, *short, cached=cached)
       print(name, json.dumps(found[name]), flush=True)
   line = {
-    "benchmark": "sweep_overhead",
     **found,
     "jax": jax.__version__,
-    "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-    "date": datetime.date.today().isoformat(),
   }
-  with RESULTS.open("a") as stream:
-    stream.write(json.dumps(line) + "\n")
+  append(RESULTS, "sweep_overhead", line)
 
 
 if __name__ == "__main__":

@@ -18,14 +18,14 @@ own environment. MaxText's is one of Python 3.12, Tunix's one of 3.11:
 """
 
 import argparse
-import datetime
 import json
 import os
 import pathlib
-import platform
 import statistics
 import subprocess
 import sys
+
+from results import append
 
 PEERS = pathlib.Path(__file__).parent / "peers"
 OURS = "ablax_step"
@@ -154,22 +154,12 @@ def main():
     )
   if given.json:
     result = {
-      "benchmark": f"train_step {given.shape}",
       "parameters": ours.facts["parameters"],
       "peak_gflops": round(peak / 1e9),
       "rounds": given.rounds,
-      "machine": f"{platform.machine()}, {_cores()} cores",
-      "date": datetime.date.today().isoformat(),
       "results": results,
     }
-    with open(given.json, "a", encoding="utf-8") as file:
-      file.write(json.dumps(result) + "\n")
-
-
-def _cores():
-  import psutil
-
-  return psutil.cpu_count()
+    append(given.json, f"train_step {given.shape}", result)
 
 
 if __name__ == "__main__":

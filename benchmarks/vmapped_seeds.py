@@ -14,14 +14,12 @@ It needs jax, flax, optax, jaxtyping and ml_collections, and no data.
 
 import argparse
 import dataclasses
-import datetime
-import json
-import os
 import pathlib
-import platform
 import statistics
 import sys
 import time
+
+from results import append
 
 sys.path.append(str(pathlib.Path(__file__).parents[1]))
 
@@ -188,18 +186,14 @@ def main():
       results.append(found)
   if given.json:
     result = {
-      "benchmark": "vmapped_seeds",
       "dtype": given.dtype,
       "rounds": given.rounds,
       "steps": given.steps,
       "device": device,
       "jax": jax.__version__,
-      "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-      "date": datetime.date.today().isoformat(),
       "results": results,
     }
-    with open(given.json, "a", encoding="utf-8") as file:
-      file.write(json.dumps(result) + "\n")
+    append(given.json, "vmapped_seeds", result)
 
 
 if __name__ == "__main__":

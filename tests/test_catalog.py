@@ -40,6 +40,10 @@ KINDS = {
 }
 
 
+# Parts of a model: what each is compared with is said in the catalog.
+COMPARED = ("mixer", "position", "norm", "ffn", "router")
+
+
 def names(row):
   return f"{row.kind}:{row.name}"
 
@@ -56,6 +60,8 @@ def test_every_entry_names_technique_paper_and_file(row):
 @pytest.mark.parametrize("row", ROWS, ids=names)
 def test_every_entry_has_evidence(row):
   assert row.evidence, f"no test says PROVES = ('{names(row)}',)"
+  if row.kind in COMPARED:
+    assert row.against, f"{row.evidence} say(s) AGAINST nothing"
   for file in filter(None, row.evidence.split(",")):
     assert (ROOT / file).is_file()
 
@@ -104,7 +110,8 @@ def test_json_is_for_machines_and_lists_all_kinds(capsys):
   assert catalog.main(["--json"]) == 0
   rows = json.loads(capsys.readouterr().out)
   assert {row["kind"] for row in rows} == KINDS
-  fields = ["kind", "name", "word", "technique", "paper", "file", "evidence"]
+  fields = ["kind", "name", "word", "technique", "paper", "file"]
+  fields += ["against", "evidence"]
   assert all(list(row) == fields for row in rows)
   n_entries = sum(len(r.own) for r in catalog.registries())
   assert len(rows) == n_entries + len(FEATURES)

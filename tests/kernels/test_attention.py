@@ -18,6 +18,7 @@ PROVES = (
   "mixer:attention",
   "feature:blockwise_attention",
 )
+AGAINST = "float64 loops"
 
 B, T, S, N, K, H = 2, 7, 11, 6, 2, 5
 

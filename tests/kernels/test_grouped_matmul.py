@@ -9,6 +9,7 @@ from ablax.kernels.dispatch import dispatch
 from ablax.kernels.grouped_matmul import reference, xla
 
 PROVES = ("feature:grouped_matmul",)
+AGAINST = "float64 loop"
 
 D, F = 12, 10
 FORMS = {

@@ -27,6 +27,7 @@ PROVES = (
   "feature:parallel_norms",
   "feature:after_norm",
 )
+AGAINST = "float64 formula"
 
 B, T, D = 2, 5, 24
 X = np.asarray(jax.random.normal(jax.random.key(0), (B, T, D)))

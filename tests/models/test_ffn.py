@@ -19,6 +19,7 @@ PROVES = (
   "position:none",
   "feature:factorized_embedding",
 )
+AGAINST = "float64 formula"
 
 erf = np.vectorize(math.erf)
 EXACT = {

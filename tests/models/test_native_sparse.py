@@ -14,6 +14,7 @@ from ablax.models.once import Alone
 from ablax.models.param import init_params, specs
 
 PROVES = ("mixer:native_sparse",)
+AGAINST = "float64 loops"
 
 B, T, D, N, K, H = 2, 37, 24, 4, 2, 6
 # l, d, l', n and w: blocks that overlap, and a choice of 1 among up to 6.

@@ -22,6 +22,7 @@ PROVES = (
   "position:tupe",
   "position:rerope",
 )
+AGAINST = "float64 formula"
 
 B, T, N, H = 2, 11, 4, 6
 

@@ -8,6 +8,7 @@ import pytest
 from ablax.models.positions.rope import RoPE
 
 PROVES = ("position:rope",)
+AGAINST = "float64 complex numbers"
 
 H = 10
 

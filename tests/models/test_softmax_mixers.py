@@ -25,6 +25,7 @@ PROVES = (
   "feature:log_n",
   "feature:clip_qkv",
 )
+AGAINST = "float64 pairs"
 
 B, T, D, N, K, H = 2, 23, 24, 4, 2, 6
 

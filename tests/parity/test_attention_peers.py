@@ -30,6 +30,18 @@ PROVES = (
   "feature:attention_sinks",
   "feature:qk_norm",
 )
+AGAINST = {
+  "mixer:attention": "transformers Qwen2Attention, Qwen3Attention",
+  "mixer:sliding_window": "transformers MistralAttention",
+  "mixer:differential": "transformers DiffLlamaAttention",
+  "mixer:mla": "transformers DeepseekV2Attention, DeepseekV3Attention",
+  "position:alibi": "transformers build_alibi_tensor",
+  "position:t5": "transformers T5Attention",
+  "position:deberta": "transformers DisentangledSelfAttention",
+  "feature:soft_cap_attention": "transformers Gemma2Attention",
+  "feature:attention_sinks": "transformers GptOssAttention",
+  "feature:qk_norm": "transformers Qwen3Attention",
+}
 
 B, T, D = 2, 13, 24
 

@@ -21,6 +21,7 @@ PROVES = (
   "norm:rms_norm",
   "feature:pre_norm",
 )
+AGAINST = "transformers LlamaForCausalLM"
 
 # Theirs -> ours, and the einsum from ours to theirs. A torch Linear is
 # [out, in]; letters that stand together (NH, KH) are one axis there.

@@ -24,6 +24,14 @@ PROVES = (
   "feature:shared_experts",
   "feature:expert_capacity",
 )
+AGAINST = {
+  "ffn:moe": "transformers MixtralSparseMoeBlock",
+  "router:softmax": "transformers MixtralSparseMoeBlock, DeepseekV2Moe",
+  "router:sigmoid": "transformers DeepseekV3MoE",
+  "router:switch": "transformers SwitchTransformersSparseMLP",
+  "feature:shared_experts": "transformers Qwen2MoeSparseMoeBlock",
+  "feature:expert_capacity": "transformers SwitchTransformersSparseMLP",
+}
 
 B, T, D = 2, 13, 24
 

@@ -17,6 +17,7 @@ PROVES = (
   "position:ntk",
   "position:consistent_ntk",
 )
+AGAINST = "transformers ROPE_INIT_FUNCTIONS"
 
 R, THETA, LONG = 16, 500.0, 256
 SHORT_FACTORS = tuple(1 + 0.1 * i for i in range(R // 2))
