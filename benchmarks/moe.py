@@ -1,12 +1,13 @@
 r"""A dropless mixture of experts beside a dense layer of equal active FLOPs.
 
-  python benchmarks/moe.py [--experts=8:2,64:8] [--rounds=9] [--json=FILE]
+  python benchmarks/moe.py [--experts=8:2,64:2,64:8] [--tokens=8192]
+    [--peer=false] [--rounds=9] [--json=FILE]
 
-One layer, fp32, 2,048 tokens of width 512, a gated network of 1,408 in all:
-dense, or as k of E experts of 1,408 / k each, with random routers. Forward, and
-forward and backward, of all three in turn: ours, ours dense, and transformers'
-Mixtral block where it is installed. Prints medians in ms, and the ratio to the
-dense layer in the same round with its spread.
+One layer, fp32, width 512, a gated network of 1,408 in all: dense, or as k of E
+experts of 1,408 / k each, with random routers. Forward, and forward and
+backward, of all three in turn: ours, ours dense, and transformers' Mixtral
+block, unless --peer=false. Prints medians in ms, and the ratio to the dense
+layer in the same round with its spread.
 """
 
 import argparse
@@ -20,10 +21,10 @@ from results import append
 
 sys.path.append(str(pathlib.Path(__file__).parents[1]))
 
-D, F, SHAPE = 512, 1408, (8, 256)
+D, F, T = 512, 1408, 256
 
 
-def ours(ffn, n_experts=0, top_k=0):
+def ours(ffn, shape, n_experts=0, top_k=0):
   """Forward, and gradient of weights and input, as functions of nothing."""
   import jax
   import jax.numpy as jnp
@@ -39,8 +40,8 @@ def ours(ffn, n_experts=0, top_k=0):
     values |= {f"model.opts.moe.{key}": v for key, v in options.items()}
   config = load("configs/lm/tiny.py", values).model
   module = FFNS[ffn](config)
-  ctx = Context(jnp.broadcast_to(jnp.arange(SHAPE[1]), SHAPE))
-  x_BTD = jax.random.normal(jax.random.key(1), (*SHAPE, D))
+  ctx = Context(jnp.broadcast_to(jnp.arange(T), shape))
+  x_BTD = jax.random.normal(jax.random.key(1), (*shape, D))
   params = init_params(specs(module, x_BTD, ctx), jax.random.key(0))
 
   def forward(params, x_BTD):
@@ -56,14 +57,12 @@ def ours(ffn, n_experts=0, top_k=0):
   )
 
 
-def mixtral(n_experts, top_k):
-  """The same of transformers; None where it is not installed."""
-  try:
-    import torch
-    from transformers import MixtralConfig
-    from transformers.models.mixtral import modeling_mixtral
-  except ImportError:
-    return None
+def mixtral(shape, n_experts, top_k):
+  """The same of transformers."""
+  import torch
+  from transformers import MixtralConfig
+  from transformers.models.mixtral import modeling_mixtral
+
   torch.manual_seed(0)
   torch.set_num_threads(os.cpu_count() or 1)
   config = MixtralConfig(
@@ -75,7 +74,7 @@ def mixtral(n_experts, top_k):
   block = modeling_mixtral.MixtralSparseMoeBlock(config)
   for parameter in block.parameters():
     torch.nn.init.normal_(parameter, std=0.02)
-  x = torch.randn(*SHAPE, D, requires_grad=True)
+  x = torch.randn(*shape, D, requires_grad=True)
 
   def forward():
     with torch.no_grad():
@@ -89,14 +88,14 @@ def mixtral(n_experts, top_k):
   return forward, gradient
 
 
-def measure(n_experts, top_k, rounds):
+def measure(shape, n_experts, top_k, rounds, peer):
   """Both times of each, in turn."""
   sides = {
-    "dense": ours("glu"),
-    "ablax": ours("moe", n_experts, top_k),
-    "transformers": mixtral(n_experts, top_k),
+    "dense": ours("glu", shape),
+    "ablax": ours("moe", shape, n_experts, top_k),
   }
-  sides = {name: side for name, side in sides.items() if side}
+  if peer:
+    sides["transformers"] = mixtral(shape, n_experts, top_k)
   found = []
   for part, what in enumerate(("forward", "forward and backward")):
     seconds = {name: [] for name in sides}
@@ -131,7 +130,9 @@ def main():
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  parser.add_argument("--experts", default="8:2,64:8", help="E:k, ...")
+  parser.add_argument("--experts", default="8:2,64:2,64:8", help="E:k, ...")
+  parser.add_argument("--tokens", type=int, default=8192)
+  parser.add_argument("--peer", default="true", choices=("true", "false"))
   parser.add_argument("--rounds", type=int, default=9)
   parser.add_argument("--json", help="append the result to this file")
   given = parser.parse_args()
@@ -143,7 +144,8 @@ def main():
   results = []
   for word in given.experts.split(","):
     n_experts, top_k = map(int, word.split(":"))
-    for row in measure(n_experts, top_k, given.rounds):
+    shape, peer = (given.tokens // T, T), given.peer == "true"
+    for row in measure(shape, n_experts, top_k, given.rounds, peer):
       where = f"{top_k} of {n_experts}, {row['what']}: {row['side']}"
       spread = (
         f"{row['to_dense']:.2f} ({row['lowest']:.2f}-{row['highest']:.2f})"
@@ -152,6 +154,7 @@ def main():
       results.append(row)
   if given.json:
     result = {
+      "tokens": given.tokens,
       "rounds": given.rounds,
       "device": device,
       "jax": jax.__version__,

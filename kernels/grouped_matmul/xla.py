@@ -7,7 +7,7 @@ and in each through blocks of its rows, as many as it has.
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -56,13 +56,12 @@ def blocked(
 @functools.partial(each_row, times=1)
 def _product(x_MD, w_EDF, sizes_E):
   def group(y_MF, its):
-    w_DF, first, end = its
+    w_DF, *bounds = its
 
-    def block(row, mine_M1, y_MF):
-      product = _rows(x_MD, row, mine_M1) @ w_DF
-      return _write(y_MF, row, mine_M1, product)
+    def block(rows, y_MF):
+      return rows.write(y_MF, rows.of(x_MD) @ w_DF)
 
-    return _blocks(first, end, x_MD.shape[0], block, y_MF), None
+    return _over_blocks(*bounds, x_MD.shape[0], block, y_MF), None
 
   y_MF = jnp.zeros((x_MD.shape[0], w_EDF.shape[2]), x_MD.dtype)
   return jax.lax.scan(group, y_MF, (w_EDF, *_bounds(sizes_E)))[0]
@@ -81,19 +80,18 @@ def _backward(operands, dy_MF):
 @functools.partial(each_row, times=2)
 def _gradients(x_MD, w_EDF, sizes_E, dy_MF):
   def group(dx_MD, its):
-    w_DF, first, end = its
+    w_DF, *bounds = its
 
-    def block(row, mine_M1, carry):
+    def block(rows, carry):
       dx_MD, dw_DF = carry
-      dy = _rows(dy_MF, row, mine_M1)
-      dx_MD = _write(dx_MD, row, mine_M1, dy @ w_DF.T)
-      x = jnp.where(mine_M1, _rows(x_MD, row, mine_M1), 0)
+      dy = rows.of(dy_MF)
+      x = rows.mine(rows.of(x_MD))
       product = jnp.matmul(x.T, dy, preferred_element_type=jnp.float32)
-      return dx_MD, dw_DF + product
+      return rows.write(dx_MD, dy @ w_DF.T), dw_DF + product
 
     # fp32: the sum over blocks
     carry = dx_MD, jnp.zeros(w_DF.shape, jnp.float32)
-    dx_MD, dw_DF = _blocks(first, end, x_MD.shape[0], block, carry)
+    dx_MD, dw_DF = _over_blocks(*bounds, x_MD.shape[0], block, carry)
     return dx_MD, dw_DF.astype(w_DF.dtype)
 
   its = (w_EDF, *_bounds(sizes_E))
@@ -109,34 +107,41 @@ def _bounds(sizes_E: Array) -> tuple[Array, Array]:
   return end_E - sizes_E, end_E
 
 
-def _rows(x_MD: Array, row: Array, mine_M1: Array) -> Array:
-  return jax.lax.dynamic_slice_in_dim(x_MD, row, mine_M1.shape[0], 0)
+class _Rows(NamedTuple):
+  """A block of n rows; `mine_M1` says which are of the group, None: all."""
+
+  first: Array
+  n: int
+  mine_M1: Array | None
+
+  def of(self, a_MD: Array) -> Array:
+    return jax.lax.dynamic_slice_in_dim(a_MD, self.first, self.n, 0)
+
+  def mine(self, new_MD: Array, other: Any = 0) -> Array:
+    if self.mine_M1 is None:
+      return new_MD
+    return jnp.where(self.mine_M1, new_MD, other)
+
+  def write(self, a_MD: Array, new_MD: Array) -> Array:
+    new_MD = self.mine(new_MD, self.of(a_MD))
+    return jax.lax.dynamic_update_slice_in_dim(a_MD, new_MD, self.first, 0)
 
 
-def _write(y_MF: Array, row: Array, mine_M1: Array, new_MF: Array) -> Array:
-  new_MF = jnp.where(mine_M1, new_MF, _rows(y_MF, row, mine_M1))
-  return jax.lax.dynamic_update_slice_in_dim(y_MF, new_MF, row, 0)
-
-
-def _blocks(
+def _over_blocks(
   first: Array, end: Array, M: int, block: Callable[..., Any], carry: Any
 ) -> Any:
-  """`block(row, mine, carry)` for blocks that cover the rows first to end.
-
-  A block lies within the M rows; `mine` says which of its rows are of the
-  group, and were in no block before.
-  """
+  """`block(rows, carry)` for blocks that cover the rows first to end of M."""
   sizes = sorted({min(n, M) for n in BLOCKS}, reverse=True)
   for n in sizes:
-    count = (end - first + (n - 1) * (n == sizes[-1])) // n
+    count = (end - first) // n
 
-    def step(i, carry, n=n, first=first):
-      start = first + i * n
-      row = jnp.minimum(start, M - n)
-      rows_M1 = row + jnp.arange(n)[:, None]
-      mine_M1 = (rows_M1 >= start) & (rows_M1 < end)
-      return block(row, mine_M1, carry)
+    def full(i, carry, n=n, first=first):
+      return block(_Rows(first + i * n, n, None), carry)
 
-    carry = jax.lax.fori_loop(0, count, step, carry)
+    carry = jax.lax.fori_loop(0, count, full, carry)
     first = first + count * n
-  return carry
+  # What is left is less than a block, which may reach into other groups.
+  row = jnp.minimum(first, M - n)
+  rows_M1 = row + jnp.arange(n)[:, None]
+  rest = _Rows(row, n, (rows_M1 >= first) & (rows_M1 < end))
+  return jax.lax.cond(first < end, lambda c: block(rest, c), lambda c: c, carry)

@@ -47,7 +47,7 @@ def sorted_plan(experts_BTk: Int[Array, "B T k"], n_experts: int) -> Plan:
   B, T, k = experts_BTk.shape
   experts_S = experts_BTk.reshape(-1)
   order_S = jnp.argsort(experts_S, stable=True)
-  slots_S = jnp.argsort(order_S)  # the inverse
+  slots_S = jnp.zeros_like(order_S).at[order_S].set(jnp.arange(order_S.size))
   return Plan(
     order_S // k,
     slots_S.reshape(B * T, k),
