@@ -14,7 +14,7 @@ from rich.table import Table
 
 from .__main__ import guarded
 from .errors import UserError
-from .features import FEATURES
+from .features import FEATURES, Feature
 from .registry import Registry
 
 _EXAMPLES = """\
@@ -134,19 +134,25 @@ def rows() -> list[Row]:
   """One row for each of ablax's own entries, then one for each feature."""
   found, proven = [], proofs()
 
-  def row(kind: str, name: str, *rest: str) -> Row:
+  def row(kind: str, name: str, feature: Feature) -> Row:
     of = proven.get(f"{kind}:{name}", [])
     against = dict.fromkeys(proof.against for proof in of if proof.against)
     files = ",".join(proof.file for proof in of)
-    return Row(kind, name, *rest, "; ".join(against), files)
+    return Row(
+      kind,
+      name,
+      **feature._asdict(),
+      against="; ".join(against),
+      evidence=files,
+    )
 
   for registry in registries():
     for name in registry.own:
       file = pathlib.Path(str(registry.module(name).__file__)).resolve()
       where = file.relative_to(ROOT).as_posix().removeprefix("ablax/")
-      word, cited = registry.word(name), registry.citation(name)
-      found.append(row(registry.kind, name, word, *cited, where))
-  found.extend(row("feature", name, *f) for name, f in FEATURES.items())
+      entry = Feature(registry.word(name), *registry.citation(name), where)
+      found.append(row(registry.kind, name, entry))
+  found.extend(row("feature", name, entry) for name, entry in FEATURES.items())
   return found
 
 

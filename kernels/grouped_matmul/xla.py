@@ -56,12 +56,12 @@ def blocked(
 @functools.partial(each_row, times=1)
 def _product(x_MD, w_EDF, sizes_E):
   def group(y_MF, its):
-    w_DF, *bounds = its
+    w_DF, first, end = its
 
     def block(rows, y_MF):
       return rows.write(y_MF, rows.of(x_MD) @ w_DF)
 
-    return _over_blocks(*bounds, x_MD.shape[0], block, y_MF), None
+    return _over_blocks(first, end, x_MD.shape[0], block, y_MF), None
 
   y_MF = jnp.zeros((x_MD.shape[0], w_EDF.shape[2]), x_MD.dtype)
   return jax.lax.scan(group, y_MF, (w_EDF, *_bounds(sizes_E)))[0]
@@ -80,7 +80,7 @@ def _backward(operands, dy_MF):
 @functools.partial(each_row, times=2)
 def _gradients(x_MD, w_EDF, sizes_E, dy_MF):
   def group(dx_MD, its):
-    w_DF, *bounds = its
+    w_DF, first, end = its
 
     def block(rows, carry):
       dx_MD, dw_DF = carry
@@ -91,7 +91,7 @@ def _gradients(x_MD, w_EDF, sizes_E, dy_MF):
 
     # fp32: the sum over blocks
     carry = dx_MD, jnp.zeros(w_DF.shape, jnp.float32)
-    dx_MD, dw_DF = _over_blocks(*bounds, x_MD.shape[0], block, carry)
+    dx_MD, dw_DF = _over_blocks(first, end, x_MD.shape[0], block, carry)
     return dx_MD, dw_DF.astype(w_DF.dtype)
 
   its = (w_EDF, *_bounds(sizes_E))
@@ -141,6 +141,7 @@ def _over_blocks(
     carry = jax.lax.fori_loop(0, count, full, carry)
     first = first + count * n
   # What is left is less than a block, which may reach into other groups.
+  n = sizes[-1]
   row = jnp.minimum(first, M - n)
   rows_M1 = row + jnp.arange(n)[:, None]
   rest = _Rows(row, n, (rows_M1 >= first) & (rows_M1 < end))
