@@ -81,7 +81,8 @@ class Compress(nn.Module):
     project = functools.partial(Projection, c, to_branch=self.to_branch)
     axes = ("positions", "head_dim", "latent")
     up = project("BCQKH,QHF->BCKF", (Q, H, H), axes, name="up")
-    down = project("BCKF,FH->BCKH", (H, H), axes[:0:-1], name="down")
+    axes = ("latent", "head_dim")
+    down = project("BCKF,FH->BCKH", (H, H), axes, name="down")
     return down(nn.gelu(up(x_BCQKH)))
 
 
