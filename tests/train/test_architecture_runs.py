@@ -48,7 +48,10 @@ ALL = {
   for registry in (MIXERS, POSITIONS, FFNS, NORMS)
   for name in registry.own
 }
-QUICK = ("model.mixer=streaming", "model.mixer=mla", "model.position=t5")
+QUICK = (
+  *("model.mixer=streaming", "model.mixer=mla"),
+  *("model.position=t5", "model.ffn=moe"),
+)
 
 
 def run_twice(overrides, tmp_path):
