@@ -84,7 +84,7 @@ def test_a_dropped_branch_is_gone_from_each_wiring(model_config, residual):
   config = model_config(
     residual=residual, n_layers=L, stochastic_depth=rate, d_model=D
   )
-  block = Block(config, "attention")
+  block = Block(config, config.layers[0])
   x = jax.random.normal(jax.random.key(0), (B, T, D))
   ctx = context(layer)
   params = init_params(specs(block, x, ctx, None), jax.random.key(1))
@@ -98,8 +98,11 @@ def test_a_dropped_branch_is_gone_from_each_wiring(model_config, residual):
     for branch, factor in factors.items():
       last = {"mixer": "o", "ffn": "down"}[branch]
       inside = branch, last
-      if residual == "sandwich":  # its last map is the norm's scale
+      # Where a norm stands last in the branch, its scale is that map.
+      if residual == "sandwich":
         inside = (f"{branch}_out_norm",)
+      elif residual == "after":
+        inside = (f"{branch}_norm",)
       leaf = params[inside[0]]
       scaled = jax.tree.map(
         lambda a, f=factor: a * f, leaf[last] if inside[1:] else leaf
