@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from ..train.report import count, size
 from . import drawing
 from .grids import direction
+from .lengths import lengths
 from .record import Record, Run
 from .sensitivity import sensitivity
 from .statistics import summarize
@@ -37,6 +38,7 @@ def draw(
   """
   kinds: dict[str, Callable[[], Figure | None]] = {
     "differences": lambda: differences(table),
+    "lengths": lambda: lengths(table),
     "sensitivity": lambda: sensitivity(table),
     "curves": lambda: curves(table, record),
     "pareto": lambda: pareto(table, ("train_flops", "params", "memory_bytes")),

@@ -328,7 +328,41 @@ def many(n: int, what: str) -> str:
   return f"{n} {what}" + ("" if n == 1 else "s")
 
 
+def by_length(table: Table) -> Grid | None:
+  lengths = sorted({n for row in table.rows for n in row.at_lengths})
+  if len(lengths) < 2:
+    return None
+  digits = digits_of(table)
+
+  def cell(row: Row, length: int) -> str:
+    s = row.at_lengths.get(length)
+    if s is None or not s.n:
+      return NONE
+    half = f" ± {number(s.high - s.mean, digits)}" if s.n > 1 else ""
+    return f"{number(s.mean, digits)}{half}"
+
+  return Grid(
+    "By length of rows",
+    ("arm", *(f"{length:,} tokens" for length in lengths)),
+    tuple(
+      (row.arm, *(cell(row, length) for length in lengths))
+      for row in table.rows
+    ),
+    notes=(
+      f"{table.plain_metric} of the same held-out text in rows of each length:"
+      f" mean over seeds ± half of its {level(1 - table.facts.alpha)} t"
+      " interval.",
+    ),
+  )
+
+
 def before_costs(table: Table) -> list[Grid]:
   """All grids of what a second execution gives again, in their order."""
-  found = (verdicts(table), tests(table), sizes(table), broken(table))
+  found = (
+    verdicts(table),
+    by_length(table),
+    tests(table),
+    sizes(table),
+    broken(table),
+  )
   return [grid for grid in found if grid is not None]

@@ -7,6 +7,7 @@ compare the lucky ones; such an arm is shown, with the reason.
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping, Sequence
 from statistics import fmean, median
 from typing import Any
@@ -31,6 +32,7 @@ class Row:
     verdict: baseline, better, worse, not separated or not tested.
     why: the reason where it is not tested.
     sizes: of SIZES; relative: the same over the baseline's, minus 1.
+    at_lengths: length -> the metric on held-out rows of that length.
     seconds, tokens_per_s, peak_bytes: mean, median and largest over seeds;
       None where not known. Timings, the only ones here.
   """
@@ -47,6 +49,7 @@ class Row:
   why: str
   sizes: Mapping[str, float]
   relative: Mapping[str, float]
+  at_lengths: Mapping[int, Summary]
   seconds: float | None
   tokens_per_s: float | None
   peak_bytes: int | None
@@ -73,6 +76,11 @@ class Table:
   rows: tuple[Row, ...]
   broken: tuple[Run, ...]
   notes: tuple[str, ...]
+
+  @property
+  def plain_metric(self) -> str:
+    """The metric's name without a length of rows."""
+    return _without_length(self.metric)
 
   @property
   def tested(self) -> list[tuple[Row, Comparison]]:
@@ -134,6 +142,7 @@ def tabulate(
     _row(
       arm,
       facts,
+      metric,
       runs[arm],
       values[arm],
       base,
@@ -159,6 +168,29 @@ def _values(runs: Sequence[Run], metric: str) -> dict[int, float]:
     if run.status == "finished" and metric in run.final
   }
   return {s: v for s, v in sorted(found.items()) if math.isfinite(v)}
+
+
+_AT_LENGTH = re.compile(r"(?<=/)len=(\d+)/")
+
+
+def _without_length(metric: str) -> str:
+  return _AT_LENGTH.sub("", metric)
+
+
+def _at_lengths(
+  runs: Sequence[Run], metric: str, alpha: float
+) -> dict[int, Summary]:
+  plain = _without_length(metric)
+  names = {
+    int(found[1]): name
+    for run in runs
+    for name in run.final
+    if (found := _AT_LENGTH.search(name)) and _without_length(name) == plain
+  }
+  return {
+    length: summarize(list(_values(runs, name).values()), alpha)
+    for length, name in sorted(names.items())
+  }
 
 
 def _why_not(
@@ -205,6 +237,7 @@ def _sizes(runs: Sequence[Run]) -> dict[str, float]:
 def _row(
   arm: str,
   facts: Facts,
+  metric: str,
   runs: Sequence[Run],
   values: Mapping[int, float],
   base: Mapping[int, float],
@@ -242,6 +275,7 @@ def _row(
     relative={
       k: v / base_sizes[k] - 1 for k, v in sizes.items() if base_sizes.get(k)
     },
+    at_lengths=_at_lengths(runs, metric, facts.alpha),
     seconds=fmean(times) if times else None,
     tokens_per_s=median(speeds) if speeds else None,
     peak_bytes=max(peaks, default=None),

@@ -123,6 +123,8 @@ def get_config() -> ConfigDict:
   d.max_bytes = 0  # of text to use of each source; 0: all
   d.heldout_bytes = 200_000  # of each source: documents never trained on
   d.seq_len = 256  # T, tokens per row
+  # T of other rows of the held-out text, scored too, as len=512/loss; 0: none
+  d.eval_lengths = (0,)
   d.batch_size = 8  # B, rows per update, over all hosts
   d.seed = 0  # of the shuffle
   d.prefetch = 16  # batches read ahead
@@ -136,6 +138,9 @@ def get_config() -> ConfigDict:
 
   e = c.eval = ConfigDict()
   e.every = 200  # updates; 0: only at the end
+  # What rows longer than data.seq_len are scored with in place of rope: yarn,
+  # ntk, linear, ..., with factor length / seq_len; "": as trained.
+  e.stretch = ""
   e.prompts = ("def ", "The ")  # texts continued after training
   e.sample_tokens = 80  # tokens generated for each
   e.temperature = 0.8

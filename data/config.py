@@ -57,6 +57,7 @@ class DataConfig:
   prefetch: int
   opts: Opts
   task: str = ""
+  eval_lengths: tuple[int, ...] = (0,)
 
   def __post_init__(self):
     for key in ("seq_len", "batch_size", "vocab_size", "heldout_bytes"):
@@ -66,6 +67,12 @@ class DataConfig:
       if getattr(self, key) < 0:
         raise UserError(
           f"data.{key}={getattr(self, key)} must be 0 or positive"
+        )
+    for length in self.eval_lengths:
+      if length < 0:
+        raise UserError(
+          f"data.eval_lengths={self.eval_lengths} holds {length}; lengths are"
+          " positive, and 0 stands for none"
         )
     if self.balance not in BALANCES:
       raise UserError(
@@ -97,6 +104,11 @@ class DataConfig:
       self._check_task()
 
   @property
+  def lengths(self) -> tuple[int, ...]:
+    """Those of `eval_lengths`, but for training's own."""
+    return tuple(sorted({*self.eval_lengths} - {0, self.seq_len}))
+
+  @property
   def task_options(self) -> Any:
     """The options of `task`, those of every task among them."""
     return self.opts.get(self.task, TASKS.options(self.task)())
@@ -107,7 +119,10 @@ class DataConfig:
 
   def check_context(self, max_len: int) -> None:
     """Raises UserError where rows are longer than the model's context."""
-    lengths = {"data.seq_len": self.seq_len}
+    lengths = {
+      "data.seq_len": self.seq_len,
+      "data.eval_lengths": max(self.lengths, default=0),
+    }
     if self.task:
       key = f"data.opts.{self.task}.eval_lengths"
       lengths[key] = max(self.task_options.lengths, default=0)
@@ -153,7 +168,7 @@ class DataConfig:
 # Keys that say nothing where the rows are a task's.
 _OF_TEXT = (
   *("mixture", "balance", "temperature", "clean", "tokenizer", "vocab_size"),
-  *("tokenizer_bytes", "max_bytes", "heldout_bytes"),
+  *("tokenizer_bytes", "max_bytes", "heldout_bytes", "eval_lengths"),
 )
 
 

@@ -8,6 +8,7 @@ s-th n-th of each batch, so that any number of hosts trains on the same batches.
 
 import hashlib
 import itertools
+import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypedDict
 
@@ -18,7 +19,7 @@ from jaxtyping import Float32, Int32, Int64
 from ..errors import UserError
 from . import packing
 from .config import DataConfig
-from .prepare import Packed, Prepared
+from .prepared import Prepared
 from .tasks import Row, stream
 
 # Threads that read ahead. They share Python's lock: from the page cache 1, 2
@@ -101,7 +102,7 @@ def train_batches(
     (part.n_train_rows for part in prepared.parts), initial=0
   )
   streams = [
-    _source(_Rows(part, "train", first_row))
+    _source(_Rows(part.folder / "train.array_record", first_row))
     .shuffle(_shuffle_seed(config.seed, i))
     .repeat(stream.ENDLESS // part.n_train_rows)
     for i, (part, first_row) in enumerate(
@@ -123,6 +124,7 @@ def heldout_batches(
   config: DataConfig,
   *,
   part: int = 0,
+  length: int = 0,
   shard: int = 0,
   n_shards: int = 1,
 ) -> Iterator[Batch]:
@@ -132,19 +134,19 @@ def heldout_batches(
 
   Args:
     part: which of the sources.
+    length: T, one of `data.eval_lengths`; 0: that of training.
 
   Raises:
     UserError: data.batch_size is not a multiple of n_shards.
   """
-  empty = np.zeros((3, prepared.seq_len), "<i4")
+  source = prepared.parts[part]
+  file = source.folder / "heldout.array_record"
+  if length not in (0, prepared.seq_len):
+    file = source.at_lengths[length]
+  empty = np.zeros((3, length or prepared.seq_len), "<i4")
   empty[:2] = prepared.tokenizer.pad_id
-  source = _Rows(
-    prepared.parts[part],
-    "heldout",
-    fill=empty.tobytes(),
-    multiple_of=config.batch_size,
-  )
-  batches = _batched(_source(source), config.batch_size, shard, n_shards)
+  rows = _Rows(file, fill=empty.tobytes(), multiple_of=config.batch_size)
+  batches = _batched(_source(rows), config.batch_size, shard, n_shards)
   return _iterate(batches, config.prefetch)
 
 
@@ -186,16 +188,13 @@ class _Rows:
 
   def __init__(
     self,
-    part: Packed,
-    side: str,
+    file: pathlib.Path,
     first_row: int = 0,
     *,
     fill: bytes = b"",
     multiple_of: int = 1,
   ):
-    self._records: Any = grain.sources.ArrayRecordDataSource(
-      str(part.folder / f"{side}.array_record")
-    )
+    self._records: Any = grain.sources.ArrayRecordDataSource(str(file))
     self._first_row = first_row
     self._fill = fill
     self._length = -(-len(self._records) // multiple_of) * multiple_of

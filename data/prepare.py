@@ -21,6 +21,7 @@ from .cache import cached, root
 from .config import DataConfig
 from .corpus import Corpus
 from .mixture import shares
+from .prepared import Packed, Prepared
 from .progress import Progress
 from .tasks import stream
 from .tasks.symbols import Symbols
@@ -29,110 +30,6 @@ from .tokenizers import TOKENIZERS, Tokenizer
 
 FORMAT = 2  # of what is in the cache; raise it when that changes
 _META = "meta.json"
-
-
-@dataclasses.dataclass(frozen=True)
-class Packed:
-  """The packed rows of one source.
-
-  Attributes:
-    name: of the source, as the config has it.
-    share: of the rows in training that come from it.
-    epochs: how often its rows may be seen at most; 0: any number of times.
-    folder: holds train.array_record and heldout.array_record, a row each
-      record: int32 [3, T], little-endian tokens, targets and segment_ids.
-    train_tokens: targets in the training rows, EOS included.
-    train_bytes, heldout_bytes: UTF-8 bytes of the documents on each side.
-    gzip_bytes, xz_bytes: of the held-out documents in one stream, at level 9.
-  """
-
-  name: str
-  share: float
-  epochs: float
-  folder: pathlib.Path
-  n_train_rows: int
-  n_heldout_rows: int
-  train_tokens: int
-  train_documents: int
-  train_bytes: int
-  heldout_bytes: int
-  gzip_bytes: int
-  xz_bytes: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Prepared:
-  """All of a config's packed rows, and their tokenizer.
-
-  Attributes:
-    parts: the sources, in the order of the config.
-    fingerprint: hash of the texts, the split, the tokenizer, the packing and
-      the shares.
-    seq_len: T of the rows.
-  """
-
-  parts: tuple[Packed, ...]
-  tokenizer: Tokenizer
-  fingerprint: str
-  seq_len: int
-
-  def total(self, what: str) -> int:
-    """Returns the sum over the sources of one of their numbers."""
-    return sum(getattr(part, what) for part in self.parts)
-
-  @property
-  def n_train_rows(self) -> int:
-    return self.total("n_train_rows")
-
-  @property
-  def heldout_bytes(self) -> int:
-    return self.total("heldout_bytes")
-
-  @property
-  def bytes_per_token(self) -> float:
-    """Of the training text, specials not counted."""
-    # Each document's targets are its tokens and EOS.
-    tokens = self.total("train_tokens") - self.total("train_documents")
-    return self.total("train_bytes") / tokens
-
-  @property
-  def fill(self) -> float:
-    """The share of the training rows' slots that hold a token."""
-    return self.total("train_tokens") / (self.n_train_rows * self.seq_len)
-
-  @property
-  def gzip_bits_per_byte(self) -> float:
-    """Of the held-out text; what a model has to beat."""
-    return 8 * self.total("gzip_bytes") / self.heldout_bytes
-
-  @property
-  def xz_bits_per_byte(self) -> float:
-    """Of the held-out text, likewise."""
-    return 8 * self.total("xz_bytes") / self.heldout_bytes
-
-  @property
-  def references(self) -> dict[str, float]:
-    """Name of a compressor -> its bits per byte of the held-out text."""
-    return {
-      "gzip -9": self.gzip_bits_per_byte,
-      "xz -9": self.xz_bits_per_byte,
-    }
-
-  def check_epochs(self, n_rows: int) -> None:
-    """Refuses a training of `n_rows` rows in which a source runs dry.
-
-    Raises:
-      UserError: names the first source that would be seen too often.
-    """
-    for part in self.parts:
-      epochs = n_rows * part.share / part.n_train_rows
-      if part.epochs and epochs > part.epochs:
-        raise UserError(
-          f"data.mixture: {part.name!r} runs dry: {n_rows} rows at a share of"
-          f" {part.share:.3g} are {epochs:.2f} epochs of its"
-          f" {part.n_train_rows} rows, and {part.epochs:g} are allowed; lower"
-          " its weight, steps or data.batch_size, or allow more epochs"
-        )
 
 
 def prepare_task(config: DataConfig) -> Prepared:
@@ -206,25 +103,17 @@ def pack_corpus(
   encode = Encode(
     TOKENIZERS[config.tokenizer], folder, _tokenizer_options(config)
   )
-  folders, metas = [], []
-  for i, part in enumerate(corpus.parts):
-    key = _hash(
-      corpus.fingerprints[i],
-      part.word,
-      repr(part.options),
-      tokenizer.fingerprint,
-      config.seq_len,
-    )
-    build = functools.partial(
-      _pack, corpus, i, tokenizer, encode, config.seq_len, workers, key
-    )
-    folders.append(cached(root() / "packed" / key, build))
+  folders, metas, at_lengths = [], [], []
+  for i in range(len(corpus.parts)):
+    source = _Packing(corpus, i, tokenizer, encode, workers)
+    folders.append(source.both_sides(config.seq_len))
     metas.append(json.loads((folders[-1] / _META).read_text()))
+    at_lengths.append(source.heldout(config.lengths))
   wanted = shares(config, [meta["train_tokens"] for meta in metas])
   parts = tuple(
-    Packed(part.name, share, part.epochs, folder, **meta)
-    for part, share, folder, meta in zip(
-      corpus.parts, wanted, folders, metas, strict=True
+    Packed(part.name, share, part.epochs, folder, files, **meta)
+    for part, share, folder, files, meta in zip(
+      corpus.parts, wanted, folders, at_lengths, metas, strict=True
     )
   )
   fingerprint = _hash([folder.name for folder in folders], wanted)
@@ -305,55 +194,104 @@ def _loaded(encode: Encode) -> Tokenizer:
   return encode.kind.load(encode.folder, encode.options)
 
 
-def _pack(
-  corpus: Corpus,
-  part: int,
-  tokenizer: Tokenizer,
-  encode: Encode,
-  seq_len: int,
-  workers: work.Workers,
-  key: str,
-  folder: pathlib.Path,
-) -> None:
-  """Writes both sides' rows and meta.json of a source into `folder`."""
-  name = corpus.parts[part].name
+@dataclasses.dataclass(frozen=True)
+class _Packing:
+  """The packing of one source."""
 
-  heldout: list[Text] = []  # a part of the text that is small and bounded
+  corpus: Corpus
+  part: int
+  tokenizer: Tokenizer
+  encode: Encode
+  workers: work.Workers
 
-  def train() -> Iterator[Text]:
-    for text in corpus.kept(f"packing {name}", part):
-      if corpus.is_heldout(text):
+  def both_sides(self, seq_len: int) -> pathlib.Path:
+    """Returns the folder of both sides' rows, with meta.json."""
+    key = self._key(seq_len)
+    build = functools.partial(self._write_both, seq_len, key)
+    return cached(root() / "packed" / key, build)
+
+  def heldout(self, lengths: Sequence[int]) -> dict[int, pathlib.Path]:
+    """Returns length -> the file of the held-out documents' rows of it."""
+    if not lengths:
+      return {}
+    key = self._key(lengths)
+    build = functools.partial(self._write_heldout, lengths, key)
+    folder = cached(root() / "packed" / key, build)
+    return {length: folder / f"{length}.array_record" for length in lengths}
+
+  def _key(self, what: Any) -> str:
+    part = self.corpus.parts[self.part]
+    return _hash(
+      self.corpus.fingerprints[self.part],
+      part.word,
+      repr(part.options),
+      self.tokenizer.fingerprint,
+      what,
+    )
+
+  def _train(self, heldout: list[Text]) -> Iterator[Text]:
+    """Yields the documents of training, and adds the others to a list."""
+    name = self.corpus.parts[self.part].name
+    for text in self.corpus.kept(f"packing {name}", self.part):
+      if self.corpus.is_heldout(text):
         heldout.append(text)
       else:
         yield text
 
-  def write(side: str, texts: Iterable[Text]) -> tuple[int, int]:
+  def _write(
+    self,
+    texts: Iterable[Text],
+    seq_len: int,
+    file: pathlib.Path,
+    unfinished: pathlib.Path,
+  ) -> tuple[int, int]:
+    """Writes rows; returns their number and that of the targets."""
     batches = ([text.text for text in batch] for batch in batched(texts))
-    tables = workers.run(encode, batches, unfinished / side)
+    tables = self.workers.run(self.encode, batches, unfinished)
     rows = packing.pack(
       _ids(tables),
       seq_len,
-      bos_id=tokenizer.bos_id,
-      eos_id=tokenizer.eos_id,
-      pad_id=tokenizer.pad_id,
+      bos_id=self.tokenizer.bos_id,
+      eos_id=self.tokenizer.eos_id,
+      pad_id=self.tokenizer.pad_id,
     )
-    return _write(rows, folder / f"{side}.array_record")
+    return _write(rows, file)
 
-  with work.unfinished(f"encode-{key}") as unfinished:
-    n_train_rows, train_tokens = write("train", train())
-    n_heldout_rows, _ = write("heldout", heldout)
-  utf8 = b"".join(text.text.encode() for text in heldout)
-  meta = {
-    "n_train_rows": n_train_rows,
-    "n_heldout_rows": n_heldout_rows,
-    "train_tokens": train_tokens,
-    "train_documents": corpus.train_sides[part].documents,
-    "train_bytes": corpus.train_sides[part].bytes,
-    "heldout_bytes": len(utf8),
-    "gzip_bytes": len(gzip.compress(utf8, 9)),
-    "xz_bytes": len(lzma.compress(utf8, preset=9)),
-  }
-  (folder / _META).write_text(json.dumps(meta, indent=2))
+  def _write_both(self, seq_len: int, key: str, folder: pathlib.Path) -> None:
+    heldout: list[Text] = []  # a part of the text that is small and bounded
+    with work.unfinished(f"encode-{key}") as unfinished:
+
+      def write(side: str, texts: Iterable[Text]) -> tuple[int, int]:
+        file = folder / f"{side}.array_record"
+        return self._write(texts, seq_len, file, unfinished / side)
+
+      n_train_rows, train_tokens = write("train", self._train(heldout))
+      n_heldout_rows, _ = write("heldout", heldout)
+    utf8 = b"".join(text.text.encode() for text in heldout)
+    side = self.corpus.train_sides[self.part]
+    meta = {
+      "n_train_rows": n_train_rows,
+      "n_heldout_rows": n_heldout_rows,
+      "train_tokens": train_tokens,
+      "train_documents": side.documents,
+      "train_bytes": side.bytes,
+      "heldout_bytes": len(utf8),
+      "gzip_bytes": len(gzip.compress(utf8, 9)),
+      "xz_bytes": len(lzma.compress(utf8, preset=9)),
+    }
+    (folder / _META).write_text(json.dumps(meta, indent=2))
+
+  def _write_heldout(
+    self, lengths: Sequence[int], key: str, folder: pathlib.Path
+  ) -> None:
+    heldout: list[Text] = []
+    for _ in self._train(heldout):
+      pass
+    with work.unfinished(f"encode-{key}") as unfinished:
+      for length in lengths:
+        file = folder / f"{length}.array_record"
+        # Encoded once: the second length reads what the first one left.
+        self._write(heldout, length, file, unfinished)
 
 
 def _ids(tables: Iterator[pa.Table]) -> Iterator[np.ndarray]:

@@ -3,6 +3,7 @@
 OPTIONS = {
   "sliding_window": {"window": 5},
   "streaming": {"window": 5, "first": 2},
+  "segment_recurrence": {"segment": 4, "memory": 3},
   "mla": {"kv_rank": 12, "rope_dim": 4},
   "strided": {"stride": 3},
   "fixed": {"stride": 4, "summary": 1},

@@ -27,6 +27,7 @@ from ..models.matmuls import MATMULS
 from ..models.mixers import MIXERS
 from ..models.norms import NORMS
 from ..models.positions import POSITIONS
+from ..models.positions.stretch import stretched
 from ..parallel.mesh import MeshConfig
 from ..registry import Opts, Registry
 from .averages import AVERAGES, check_average
@@ -85,6 +86,7 @@ class Config:
       )
     self._check_length()
     self._check_ahead()
+    self.model_at(self.model.max_len)  # what it refuses is refused here
     average = self.opt.average
     check_average(average, self.opt.opts[average], self.steps)
 
@@ -118,6 +120,12 @@ class Config:
           f" model.position={word!r} follows the length of the whole document;"
           f" set model.opts.{word}.original_len={self.data.seq_len}"
         )
+
+  def model_at(self, length: int) -> ModelConfig:
+    """The model that scores rows of a length; see `eval.stretch`."""
+    if not self.eval.stretch:
+      return self.model
+    return stretched(self.model, self.eval.stretch, self.data.seq_len, length)
 
   def as_dict(self) -> dict[str, Any]:
     """Nested plain values, options under `<namespace>.opts.<entry>`."""

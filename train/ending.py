@@ -50,6 +50,10 @@ def compare(
         f"on {part.name}": values[f"{part.name}/bits_per_byte"]
         for part in prepared.parts
       }
+    if len(heldout) == 1:
+      bits |= {
+        f"rows of {n}": values[f"len={n}/bits_per_byte"] for n in data.lengths
+      }
   for name, value in {**bits, **prepared.references}.items():
     console.print(f"  {name:<12} {value:.3f}", markup=False)
 

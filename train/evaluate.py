@@ -37,9 +37,10 @@ def evaluate(
 ) -> list[dict[str, float]]:
   """Held-out loss per token and, from its sum, bits per byte.
 
-  Of all sources together and, where there are several, of each. Of a task:
-  loss per answer, the shares of right answers and of whole rows, and both at
-  the task's other lengths; `eval_step` is then that of `task_metrics.py`.
+  Of all sources together and, where there are several, of each; and the same
+  of rows of `data.eval_lengths`, which hold the same text. Of a task: loss per
+  answer, the shares of right answers and of whole rows, and both at the task's
+  other lengths; `eval_step` is then that of `task_metrics.py`.
 
   Args:
     split: from what `eval_step` gives to a list of each run's own.
@@ -49,12 +50,43 @@ def evaluate(
   """
   if config.task:
     return _evaluate_task(eval_step, state, config, shardings, split)
-  losses = []  # of each source, a list
-  for i, _ in enumerate(prepared.parts):
-    batches = heldout_batches(prepared, config, part=i)
-    part = [eval_step(state, to_device(b, shardings)) for b in batches]
-    losses.append(jax.device_get(part))
-  return [_summary(own, prepared) for own in split(losses)]
+  losses: dict[int, list[Any]] = {}  # length -> of each source, a list
+  for length in (config.seq_len, *config.lengths):
+    sized = _of_equal_tokens(config, length, shardings)
+    for i, _ in enumerate(prepared.parts):
+      batches = heldout_batches(prepared, sized, part=i, length=length)
+      part = [eval_step(state, to_device(b, shardings)) for b in batches]
+      losses.setdefault(length, []).append(jax.device_get(part))
+  return [
+    _at_lengths(
+      {n: _summary(of_one, prepared) for n, of_one in own.items()}, config
+    )
+    for own in split(losses)
+  ]
+
+
+def _at_lengths(
+  found: Mapping[int, Mapping[str, float]], config: DataConfig
+) -> dict[str, float]:
+  """Numbers of training's own length and, with their length, of each."""
+  numbers = dict(found[config.seq_len])
+  if len(found) > 1:
+    for length, of_length in found.items():
+      numbers |= {f"len={length}/{k}": v for k, v in of_length.items()}
+  return numbers
+
+
+def _of_equal_tokens(
+  config: DataConfig, length: int, shardings: Mapping[str, Any]
+) -> DataConfig:
+  """The config whose batch of longer rows holds no more than training's."""
+  if length == config.seq_len:
+    return config
+  B, T = config.batch_size, config.seq_len
+  per_shard, _ = shardings["tokens"].shard_shape((B, T))
+  shards = B // per_shard
+  rows = max(1, B * T // length // shards) * shards
+  return dataclasses.replace(config, batch_size=rows)
 
 
 def _summary(
@@ -101,19 +133,11 @@ def _evaluate_task(
   shardings: Mapping[str, Any],
   split: Callable[[Any], list[Any]],
 ) -> list[dict[str, float]]:
-  found: list[dict[str, float]] = []
-  held = task_batches(config)
-  for length in (config.seq_len, *config.task_options.lengths):
-    batches = held[length]
-    sums = [eval_step(state, to_device(b, shardings)) for b in batches]
-    total = jax.tree.map(lambda *parts: sum(parts), *jax.device_get(sums))
-    # The first is training's own length, whatever the options list.
-    prefix = f"len={length}/" if found else ""
-    scores = [
-      {f"{prefix}{k}": v for k, v in means(own).items()} for own in split(total)
-    ]
-    found = [
-      old | new
-      for old, new in zip(found or [{}] * len(scores), scores, strict=True)
-    ]
-  return found
+  sums = {}  # length -> of all its rows
+  for length, batches in task_batches(config).items():
+    parts = [eval_step(state, to_device(b, shardings)) for b in batches]
+    sums[length] = jax.tree.map(lambda *x: sum(x), *jax.device_get(parts))
+  return [
+    _at_lengths({n: means(of_one) for n, of_one in own.items()}, config)
+    for own in split(sums)
+  ]

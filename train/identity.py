@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 # Namespaces that say how a run is carried out; a resumed run may change them
-# (and data.prefetch).
+# (and data.prefetch, data.eval_lengths).
 HOW = ("mesh", "eval", "checkpoint", "log")
 
 # The default rule of what has no decay, now and when it had less to name.
@@ -27,6 +27,8 @@ ADDED_LATER: dict[str, Any] = {
   "model.embed_norm": False,
   "model.first": [],
   "data.task": "",
+  "data.eval_lengths": [0],
+  "eval.stretch": "",
   "model.opts.rope.pairing": "halves",
   "model.opts.rope.fraction": 1.0,
   "model.opts.attention.position": "",
@@ -49,7 +51,8 @@ def hash_of(resolved: Mapping[str, Any]) -> str:
   A plugin counts by its text, not by its path.
   """
   same = {k: v for k, v in copy.deepcopy(resolved).items() if k not in HOW}
-  same["data"].pop("prefetch")
+  for key in ("prefetch", "eval_lengths"):
+    same["data"].pop(key, None)
   for key, off in ADDED_LATER.items():
     *path, last = key.split(".")
     # Options are there of chosen entries alone.

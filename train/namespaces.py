@@ -14,6 +14,7 @@ class EvalConfig:
   prompts: tuple[str, ...]
   sample_tokens: int
   temperature: float
+  stretch: str = ""
 
   def __post_init__(self):
     if self.every < 0:

@@ -270,9 +270,10 @@ def make_eval_step(
   """
   config, layout = setup.config, setup.layout
   objective = make_objective(config)
-  apply = functools.partial(lm.apply, config.model)
 
   def eval_step(state: TrainState, batch: Batch) -> Loss:
+    model = config.model_at(batch["tokens"].shape[1])
+    apply = functools.partial(lm.apply, model)
     with use(layout):
       params = eval_params(config.opt, state.opt_state, state.params)
       return objective(apply, params, batch, None)

@@ -43,10 +43,11 @@ def make_task_step(
   """
   config, layout = setup.config, setup.layout
   objective = make_objective(config)
-  apply = functools.partial(lm.apply, config.model)
 
   def task_step(state: TrainState, batch: Batch) -> TaskSums:
     outputs = []
+    model = config.model_at(batch["tokens"].shape[1])
+    apply = functools.partial(lm.apply, model)
 
     def kept(*args, **kwargs):
       outputs.append(apply(*args, **kwargs))

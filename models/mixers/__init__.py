@@ -71,6 +71,7 @@ MIXERS = Registry(
   {
     "attention": "attention:Attention",
     "sliding_window": "sliding_window:SlidingWindow",
+    "segment_recurrence": "segment_recurrence:SegmentRecurrence",
     "streaming": "streaming:Streaming",
     "differential": "differential:Differential",
     "mla": "mla:MLA",

@@ -101,17 +101,8 @@ class Options(OfScores):
 def lengths(
   position: Position, segments_BS: Array | None, ctx: Context
 ) -> Int[Array, "B S"] | None:
-  """Tokens so far of the documents of some slots, where the position asks.
-
-  Only documents that the chunk goes on with have the right length: the others'
-  keys are not seen.
-  """
-  if not position.of_length:
-    return None
-  of_BT = cache.segments_of(ctx)
-  of_BS = of_BT if segments_BS is None else segments_BS
-  same_BST = of_BS[:, :, None] == of_BT[:, None, :]
-  return jnp.where(same_BST, ctx.positions_BT[:, None], 0).max(-1) + 1
+  """Tokens so far of the documents of some slots, where the position asks."""
+  return cache.lengths(segments_BS, ctx) if position.of_length else None
 
 
 class Attention(Mixer):
@@ -180,14 +171,14 @@ class Attention(Mixer):
     N, H = c.n_heads, c.head_dim
     word = self.position_word(c)
     position = POSITIONS[word](c, name="position")
-    q_BTNH, k_BTKH, v_BTKH = self.project(x_BTD, ctx)
+    q_BTNH, new = self.project(x_BTD, ctx)
     if keeping(self):
       # Scores of all pairs would be [B, N, T, T]; a token's own is one of them.
-      k_BTNH = jnp.repeat(k_BTKH, N // c.n_kv_heads, axis=2)
+      k_BTNH = jnp.repeat(new["k"], N // c.n_kv_heads, axis=2)
       keep(self, "own_score", (q_BTNH * k_BTNH).sum(-1) * self.scale)
     if not position.raw_keys:
-      k_BTKH = self.turn(position, k_BTKH, ctx)
-    slots, state = self.remember(state, {"k": k_BTKH, "v": v_BTKH}, ctx)
+      new = self.turn_keys(position, new, ctx)
+    slots, state = self.remember(state, new, ctx)
     o_BTNH = self.mix(position, q_BTNH, ctx, slots)
     o_axes = ("heads", "head_dim", "embed")
     out = Projection(
@@ -201,12 +192,21 @@ class Attention(Mixer):
     )
     return out(o_BTNH), state
 
-  def project(self, x_BTD: Array, ctx: Context) -> tuple[Array, Array, Array]:
-    """Queries, keys and values before any turn."""
+  def project(
+    self, x_BTD: Array, ctx: Context
+  ) -> tuple[Array, dict[str, Array]]:
+    """Queries, and keys k and values v, before any turn."""
+    ((q_BTNH, k_BTKH, v_BTKH),) = self.projected((x_BTD,), ctx)
+    return q_BTNH, {"k": k_BTKH, "v": v_BTKH}
+
+  def projected(
+    self, streams: Sequence[Array], ctx: Context
+  ) -> list[tuple[Array, Array, Array]]:
+    """Queries, keys and values of each stream, by the same weights."""
     c = self.config
     o = self.options(c)
     D, N, K, H = c.d_model, c.n_heads, c.n_kv_heads, c.head_dim
-    found = []
+    found: dict[str, list[Array]] = {}
     for name, letter, n, heads in (
       ("q", "N", N, "heads"),
       ("k", "K", K, "kv_heads"),
@@ -221,24 +221,37 @@ class Attention(Mixer):
         bias=c.use_bias or o.qkv_bias,
         name=name,
       )
-      y = constrain(project(x_BTD), "batch", "seq", heads, "head_dim")
-      if o.clip_qkv:
-        y = jnp.clip(y, -o.clip_qkv, o.clip_qkv)
+      normed = None
       if o.qk_norm != "none" and name != "v":
         normed = NORMS[o.qk_norm](c, name=f"{name}_norm")
-        if o.qk_norm_of == "all heads":
+      for x_BTD in streams:
+        y = constrain(project(x_BTD), "batch", "seq", heads, "head_dim")
+        if o.clip_qkv:
+          y = jnp.clip(y, -o.clip_qkv, o.clip_qkv)
+        if normed and o.qk_norm_of == "all heads":
           y = normed(y.reshape(*y.shape[:2], n * H)).reshape(y.shape)
-        else:
+        elif normed:
           y = normed(y)
-      found.append(y)
-    q_BTNH, k_BTKH, v_BTKH = found
-    if (scale := query_scale(c, bool(o.scale))) != 1:
+        found.setdefault(name, []).append(y)
+    found["q"] = [self._scaled(q_BTNH, ctx) for q_BTNH in found["q"]]
+    return list(zip(found["q"], found["k"], found["v"], strict=True))
+
+  def _scaled(self, q_BTNH: Array, ctx: Context) -> Array:
+    """Queries times what muP and log n ask for."""
+    o = self.options(self.config)
+    if (scale := query_scale(self.config, bool(o.scale))) != 1:
       q_BTNH *= scale
     if o.log_n:
       n_BT = jnp.maximum(ctx.positions_BT + 1, o.log_n).astype(jnp.float32)
       more_BT11 = (jnp.log(n_BT) / jnp.log(float(o.log_n)))[..., None, None]
       q_BTNH = (q_BTNH * more_BT11).astype(q_BTNH.dtype)
-    return q_BTNH, k_BTKH, v_BTKH
+    return q_BTNH
+
+  def turn_keys(
+    self, position: Position, new: Mapping[str, Array], ctx: Context
+  ) -> dict[str, Array]:
+    """What the chunk leaves, its keys turned by their positions."""
+    return {**new, "k": self.turn(position, new["k"], ctx)}
 
   def remember(
     self, state: State | None, new: Mapping[str, Array], ctx: Context

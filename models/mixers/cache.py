@@ -38,6 +38,20 @@ def segments_of(ctx: Context) -> Int[Array, "B T"]:
   return ctx.segment_ids_BT
 
 
+def lengths(
+  segments_BS: Int[Array, "B S"] | None, ctx: Context
+) -> Int[Array, "B S"]:
+  """Tokens so far of the documents of some slots.
+
+  Only documents that the chunk goes on with have the right length: the others'
+  keys are not seen.
+  """
+  of_BT = segments_of(ctx)
+  of_BS = of_BT if segments_BS is None else segments_BS
+  same_BST = of_BS[:, :, None] == of_BT[:, None, :]
+  return jnp.where(same_BST, ctx.positions_BT[:, None], 0).max(-1) + 1
+
+
 def only_chunk(new: Mapping[str, Array], ctx: Context) -> Slots:
   """Without a state: the chunk is all there is."""
   return Slots(dict(new), ctx.positions_BT, ctx.segment_ids_BT, 0)

@@ -7,6 +7,8 @@ keep the base of the length at which they came, as in the first
 implementations; `consistent_ntk` turns them anew.
 """
 
+import dataclasses
+
 import jax.numpy as jnp
 
 from .ntk import grown_base
@@ -22,6 +24,12 @@ class DynamicNTK(RoPE):
   option_type = Options
 
   of_length = True
+
+  @classmethod
+  def stretched(cls, rope, trained, length):
+    # The stretch is then the length's own share, s = n / L of the source.
+    options = super().stretched(rope, trained, length)
+    return dataclasses.replace(options, factor=1.0)
 
   def frequencies(self, R, lengths_BT):
     o = self.options

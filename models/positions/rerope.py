@@ -48,6 +48,11 @@ class ReRoPE(RoPE):
   of_content = True
   raw_keys = True
 
+  @classmethod
+  def stretched(cls, rope, trained, length):
+    del length
+    return Options(**vars(rope), window=max(1, trained // 2))
+
   def scores(self, asked: Asked) -> Pairs:
     window = self.options.window or max(1, self.config.max_len // 2)
     there = jnp.full_like(asked.q_positions_BT, window)

@@ -79,6 +79,19 @@ class RoPE(Position):
     super().check(config, size)
     cls(config).dims(size)
 
+  @classmethod
+  def stretched(cls, rope: Options, trained: int, length: int) -> Any:
+    """Returns its options where a model of RoPE reads rows of a length.
+
+    Args:
+      rope: what it was trained with.
+      trained: tokens of a row in training.
+    """
+    known = {f.name for f in dataclasses.fields(cls.option_type)}
+    said = {"factor": length / trained, "original_len": trained}
+    own = {key: value for key, value in said.items() if key in known}
+    return cls.option_type(**vars(rope), **own)
+
   @property
   def original_len(self) -> int:
     """Tokens of a row while the model was trained."""

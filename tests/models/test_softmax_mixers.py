@@ -75,6 +75,10 @@ def alibi(q, k, t, s, n, away=None):
 
 MASKS = {
   "sliding_window": ({"window": 5}, lambda t, s, n: t - s < 5),
+  "segment_recurrence": (
+    {"segment": 4, "memory": 6},
+    lambda t, s, n: s >= t // 4 * 4 - 6,
+  ),
   "strided": ({"stride": 4}, lambda t, s, n: t - s < 4 or (t - s) % 4 == 0),
   "fixed": (
     {"stride": 5, "summary": 2},
