@@ -20,7 +20,7 @@ def lengths(table: Table) -> Figure | None:
     if not row.at_lengths:
       continue
     look = drawing.look(i)
-    xs, told = list(row.at_lengths), list(row.at_lengths.values())
+    xs, told = [*row.at_lengths], [*row.at_lengths.values()]
     means = [s.mean for s in told]
     axes.plot(
       xs, means, marker="o", markersize=3.5, linewidth=1.3, zorder=3, **look
@@ -34,7 +34,7 @@ def lengths(table: Table) -> Figure | None:
       alpha=0.1,
       linewidth=0,
     )
-    ends.append((xs[-1], means[-1], row.arm, look["color"]))
+    ends.append((float(xs[-1]), means[-1], row.arm, look["color"]))
     ticks |= {*xs}
   axes.set_xscale("log")
   axes.set_xticks(sorted(ticks), [f"{x:,}" for x in sorted(ticks)])

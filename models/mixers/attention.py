@@ -196,13 +196,13 @@ class Attention(Mixer):
     self, x_BTD: Array, ctx: Context
   ) -> tuple[Array, dict[str, Array]]:
     """Queries, and keys k and values v, before any turn."""
-    ((q_BTNH, k_BTKH, v_BTKH),) = self.projected((x_BTD,), ctx)
+    q_BTNH, ((k_BTKH, v_BTKH),) = self.projected((x_BTD,), ctx)
     return q_BTNH, {"k": k_BTKH, "v": v_BTKH}
 
   def projected(
     self, streams: Sequence[Array], ctx: Context
-  ) -> list[tuple[Array, Array, Array]]:
-    """Queries, keys and values of each stream, by the same weights."""
+  ) -> tuple[Array, list[tuple[Array, Array]]]:
+    """Queries of the first stream, keys and values of each."""
     c = self.config
     o = self.options(c)
     D, N, K, H = c.d_model, c.n_heads, c.n_kv_heads, c.head_dim
@@ -224,7 +224,7 @@ class Attention(Mixer):
       normed = None
       if o.qk_norm != "none" and name != "v":
         normed = NORMS[o.qk_norm](c, name=f"{name}_norm")
-      for x_BTD in streams:
+      for x_BTD in streams[:1] if name == "q" else streams:
         y = constrain(project(x_BTD), "batch", "seq", heads, "head_dim")
         if o.clip_qkv:
           y = jnp.clip(y, -o.clip_qkv, o.clip_qkv)
@@ -233,8 +233,9 @@ class Attention(Mixer):
         elif normed:
           y = normed(y)
         found.setdefault(name, []).append(y)
-    found["q"] = [self._scaled(q_BTNH, ctx) for q_BTNH in found["q"]]
-    return list(zip(found["q"], found["k"], found["v"], strict=True))
+    (q_BTNH,) = found["q"]
+    pairs = zip(found["k"], found["v"], strict=True)
+    return self._scaled(q_BTNH, ctx), list(pairs)
 
   def _scaled(self, q_BTNH: Array, ctx: Context) -> Array:
     """Queries times what muP and log n ask for."""

@@ -59,10 +59,9 @@ class SegmentRecurrence(attention.Attention):
     return o.segment + o.memory
 
   def project(self, x_BTD, ctx):
-    own, past = self.projected((x_BTD, jax.lax.stop_gradient(x_BTD)), ctx)
-    (q_BTNH, k_BTKH, v_BTKH), (_, past_k_BTKH, past_v_BTKH) = own, past
-    new = {"k": k_BTKH, "v": v_BTKH}
-    return q_BTNH, new | {"past_k": past_k_BTKH, "past_v": past_v_BTKH}
+    streams = (x_BTD, jax.lax.stop_gradient(x_BTD))
+    q_BTNH, ((k, v), (past_k, past_v)) = self.projected(streams, ctx)
+    return q_BTNH, {"k": k, "v": v, "past_k": past_k, "past_v": past_v}
 
   def turn_keys(self, position, new, ctx):
     turned = super().turn_keys(position, new, ctx)
