@@ -37,6 +37,7 @@ class DropoutKey:
     "layer",
     "shared",
     "tokens_BT",
+    "source_BTD",
   ),
   meta_fields=("causal",),
 )
@@ -53,6 +54,7 @@ class Context:
     layer: index of the layer.
     shared: by the word of a position, what it made for all layers.
     tokens_BT: what stood there before it was embedded; None: not known.
+    source_BTD: what cross-attention looks at; None: the layer's own input.
   """
 
   positions_BT: Int[Array, "B T"]
@@ -62,6 +64,7 @@ class Context:
   layer: Int[Array, ""] | int = 0
   shared: dict[str, Any] | None = None
   tokens_BT: Int[Array, "B T"] | None = None
+  source_BTD: Float[Array, "B T D"] | None = None
 
   @property
   def training(self) -> bool:
@@ -76,14 +79,15 @@ class Context:
   def chunk(self, start: int, end: int) -> "Context":
     """The context of the slots from `start` to before `end`."""
 
-    def cut(a_BT):
-      return None if a_BT is None else a_BT[:, start:end]
+    def cut(a):
+      return None if a is None else a[:, start:end]
 
     return dataclasses.replace(
       self,
       positions_BT=self.positions_BT[:, start:end],
       segment_ids_BT=cut(self.segment_ids_BT),
       tokens_BT=cut(self.tokens_BT),
+      source_BTD=cut(self.source_BTD),
     )
 
 

@@ -29,6 +29,7 @@ from .config import NORMED_AFTER, ModelConfig
 from .context import Context, DropoutKey, dropout
 from .gumbel import gumbel_argmax
 from .linear import Projection
+from .mixers import MIXERS
 from .mup import base_config, parametrize, readout_scale
 from .norms import NORMS
 from .once import Once
@@ -197,8 +198,11 @@ class Decoder(nn.Module):
     ctx = ctx.sharing(Once(c, c.mixers, name="positions")())
     x_BTD = constrain(x_BTD, "batch", "seq", "embed")
     x_BTD = dropout(x_BTD, c.dropout, ctx, site=0)
+    of_source = any(MIXERS[mixer].of_source for mixer in c.mixers)
     new_state = {}
     for name, layers, repeats in c.groups:
+      if name != "first" and of_source and ctx.source_BTD is None:
+        ctx = dataclasses.replace(ctx, source_BTD=x_BTD)
       group = stack(c, repeats)(c, layers, name=name)
       first_layers = jnp.array(c.depths(name))
       states = state[name] if state else (None,) * len(layers)

@@ -24,6 +24,7 @@ class Mixer(nn.Module):
     causal: no output depends on a later token.
     batch_dependent: an example's output depends on the others.
     decodable: has a state, so that text can be generated.
+    of_source: reads `ctx.source_BTD`, the stream before `model.pattern` began.
   """
 
   config: ModelConfig
@@ -31,6 +32,7 @@ class Mixer(nn.Module):
   causal: ClassVar[bool] = True
   batch_dependent: ClassVar[bool] = False
   decodable: ClassVar[bool] = True
+  of_source: ClassVar[bool] = False
 
   @classmethod
   def check(cls, config: ModelConfig) -> None:
@@ -71,6 +73,7 @@ MIXERS = Registry(
   {
     "attention": "attention:Attention",
     "sliding_window": "sliding_window:SlidingWindow",
+    "cross_attention": "cross_attention:CrossAttention",
     "segment_recurrence": "segment_recurrence:SegmentRecurrence",
     "streaming": "streaming:Streaming",
     "differential": "differential:Differential",

@@ -196,17 +196,16 @@ class Attention(Mixer):
     self, x_BTD: Array, ctx: Context
   ) -> tuple[Array, dict[str, Array]]:
     """Queries, and keys k and values v, before any turn."""
-    q_BTNH, ((k_BTKH, v_BTKH),) = self.projected((x_BTD,), ctx)
-    return q_BTNH, {"k": k_BTKH, "v": v_BTKH}
+    return self.projected(x_BTD, {"": x_BTD}, ctx)
 
   def projected(
-    self, streams: Sequence[Array], ctx: Context
-  ) -> tuple[Array, list[tuple[Array, Array]]]:
-    """Queries of the first stream, keys and values of each."""
+    self, x_BTD: Array, sources: Mapping[str, Array], ctx: Context
+  ) -> tuple[Array, dict[str, Array]]:
+    """Queries of a stream; keys and values of others, k and v after a name."""
     c = self.config
     o = self.options(c)
     D, N, K, H = c.d_model, c.n_heads, c.n_kv_heads, c.head_dim
-    found: dict[str, list[Array]] = {}
+    found = {}
     for name, letter, n, heads in (
       ("q", "N", N, "heads"),
       ("k", "K", K, "kv_heads"),
@@ -224,18 +223,16 @@ class Attention(Mixer):
       normed = None
       if o.qk_norm != "none" and name != "v":
         normed = NORMS[o.qk_norm](c, name=f"{name}_norm")
-      for x_BTD in streams[:1] if name == "q" else streams:
-        y = constrain(project(x_BTD), "batch", "seq", heads, "head_dim")
+      for of, stream_BTD in ({"": x_BTD} if name == "q" else sources).items():
+        y = constrain(project(stream_BTD), "batch", "seq", heads, "head_dim")
         if o.clip_qkv:
           y = jnp.clip(y, -o.clip_qkv, o.clip_qkv)
         if normed and o.qk_norm_of == "all heads":
           y = normed(y.reshape(*y.shape[:2], n * H)).reshape(y.shape)
         elif normed:
           y = normed(y)
-        found.setdefault(name, []).append(y)
-    (q_BTNH,) = found["q"]
-    pairs = zip(found["k"], found["v"], strict=True)
-    return self._scaled(q_BTNH, ctx), list(pairs)
+        found[f"{of}{name}"] = y
+    return self._scaled(found.pop("q"), ctx), found
 
   def _scaled(self, q_BTNH: Array, ctx: Context) -> Array:
     """Queries times what muP and log n ask for."""

@@ -59,9 +59,8 @@ class SegmentRecurrence(attention.Attention):
     return o.segment + o.memory
 
   def project(self, x_BTD, ctx):
-    streams = (x_BTD, jax.lax.stop_gradient(x_BTD))
-    q_BTNH, ((k, v), (past_k, past_v)) = self.projected(streams, ctx)
-    return q_BTNH, {"k": k, "v": v, "past_k": past_k, "past_v": past_v}
+    sources = {"": x_BTD, "past_": jax.lax.stop_gradient(x_BTD)}
+    return self.projected(x_BTD, sources, ctx)
 
   def turn_keys(self, position, new, ctx):
     turned = super().turn_keys(position, new, ctx)
