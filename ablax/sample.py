@@ -96,8 +96,8 @@ def _parser() -> argparse.ArgumentParser:
     "--decoding",
     default="sample",
     metavar="WORD",
-    help="sample, best_of_n, beam, diverse_beam, contrastive, or one of the"
-    " run's plugins; with --help: its options",
+    help="sample, best_of_n, beam, diverse_beam, contrastive, nbce, or one of"
+    " the run's plugins; with --help: its options",
   )
   search.add_argument(
     "--rows",

@@ -110,14 +110,21 @@ class Session:
     """Prefills the prompts, together where that changes nothing."""
     by_slots: dict[int, list[int]] = {}
     for i, ids in enumerate(prompts):
-      T = _ROUND
-      while self.length(ids) - 1 > T:
-        T *= 2
-      T = min(T, _rounded(self.config.max_len))
-      by_slots.setdefault(T, []).append(i)
+      by_slots.setdefault(self._slots(ids), []).append(i)
     for T, indices in by_slots.items():
       for some in batched(indices, self.n_rows):
         yield Block(self, some, [prompts[i] for i in some], T)
+
+  def block(self, prompts: Sequence[Sequence[int]]) -> "Block":
+    """Prefills at most `n_rows` prompts together, whatever their lengths."""
+    T = max(map(self._slots, prompts))
+    return Block(self, range(len(prompts)), prompts, T)
+
+  def _slots(self, ids: Sequence[int]) -> int:
+    T = _ROUND
+    while self.length(ids) - 1 > T:
+      T *= 2
+    return min(T, _rounded(self.config.max_len))
 
   def allowed(
     self,
@@ -220,6 +227,10 @@ class Block:
       of_owners(self._lengths_X) - 1,
       growing,
     )
+
+  def ids(self, i: int) -> Sequence[int]:
+    """The ids of a prompt."""
+    return self._prompts[i]
 
   def digest(self, i: int) -> int:
     """32 bits of a prompt's ids."""

@@ -48,5 +48,6 @@ DECODERS = Registry(
     "beam": "beam:Beam",
     "diverse_beam": "diverse_beam:DiverseBeam",
     "contrastive": "contrastive:Contrastive",
+    "nbce": "nbce:NBCE",
   },
 )
