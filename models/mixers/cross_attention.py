@@ -1,10 +1,10 @@
-"""Attention to another stream than the one it adds to.
+"""Cross-attention (Vaswani et al. 2017, arXiv:1706.03762; section 3.2.3).
 
-Queries come of the layer's input, keys and values of a source (Vaswani et al.
-2017, arXiv:1706.03762; section 3.2.3). In a decoder alone the source is the
-stream as it came to the first layer of `model.pattern`: after `model.first`, as
-in a decoder on a decoder (YOCO, Sun et al. 2024, arXiv:2405.05254; there one
-set of keys and values is shared, here each layer projects its own).
+Queries come of the layer's input, keys and values of a source. In a decoder
+alone the source is the stream as it came to the first layer of `model.pattern`:
+after `model.first`, as in a decoder on a decoder (YOCO, Sun et al. 2024,
+arXiv:2405.05254; there one set of keys and values is shared, here each layer
+projects its own).
 """
 
 import dataclasses
