@@ -66,6 +66,9 @@ def check_comparable(
 
 def _differing(a: str, b: str) -> str:
   """Where two lists in a line differ."""
+  short, long = sorted((a, b), key=len)
+  if long.startswith(short):  # one went on with other code
+    return long.removeprefix(short).lstrip(", ")
   pairs = list(zip(a.split(", "), b.split(", "), strict=False))
   found = [f"{x}, {y}" for x, y in pairs if x != y]
   return "; ".join(x if len(x) < 90 else x[:87] + "..." for x in found)

@@ -169,6 +169,13 @@ def begin(folder: pathlib.Path, plan: Plan) -> Plan:
   return found
 
 
+def _same(arm: Mapping[str, Any]) -> tuple[Any, ...]:
+  """What must not change in an arm: what it trains, and what is measured."""
+  config = arm["config"]
+  stretch = config["eval"].get("stretch", "")
+  return arm["hash"], stretch, config["data"].get("eval_lengths", [0])
+
+
 def go_on(
   folder: pathlib.Path, old: Plan, new: Plan, together: int, mixed: bool
 ) -> Plan:
@@ -184,7 +191,7 @@ def go_on(
   if old.baseline != new.baseline:
     what = f"its baseline is {old.baseline!r}, not {new.baseline!r}"
   for arm in new.arms:
-    if arm in old.arms and old.arms[arm]["hash"] != new.arms[arm]["hash"]:
+    if arm in old.arms and _same(old.arms[arm]) != _same(new.arms[arm]):
       found = differences(old.arms[arm]["config"], new.arms[arm]["config"])
       said = "; ".join(found[:3]) or "the text of a plugin"
       what = what or f"arm {arm!r} differs in {said}"

@@ -58,7 +58,7 @@ def make_result(
   curves: dict[str, list[tuple[int, float]]] = {}
   for line in lines:
     for name, value in line.items():
-      if name == "loss" or name.startswith("heldout/"):
+      if name == "loss" or name.startswith(("heldout/", "moe/")):
         curves.setdefault(name, []).append((line["step"], _number(value)))
   status = told["status"]
   if error and status != "diverged":

@@ -3,13 +3,15 @@
 import os
 
 # Before jax is imported: it reads this once. Tests compile far more than they
-# compute, and a light back end halves their time.
+# compute. A light back end halves their time; fusions by way of LLVM alone, and
+# not of MLIR, take a third of a train step's compilation (2.9 of 10.4 s).
 os.environ["XLA_FLAGS"] = " ".join(
   [
     os.environ.get("XLA_FLAGS", ""),
     "--xla_force_host_platform_device_count=8",
     "--xla_backend_optimization_level=0",
     "--xla_llvm_disable_expensive_passes=true",
+    "--xla_cpu_use_fusion_emitters=false",
   ]
 )
 

@@ -142,6 +142,7 @@ def test_only_what_was_chosen_counts_as_a_change():
     "opt.name": "sgd",  # with options of its own
     "opt.opts.sgd.momentum": 0.5,
     "log.every": 3,
+    "model.opts.attention.log_n": 128,  # of what base.py chooses, too
   }
   config = json.loads(json.dumps(resolve(base.get_config(), changes).as_dict()))
   assert differences_from_base(config) == changes

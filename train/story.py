@@ -128,7 +128,7 @@ def differences_from_base(config: Mapping[str, Any]) -> dict[str, Any]:
   # A task makes other keys follow from it, too.
   of_text = not config.get("data", {}).get("task")
   for key in list(found):
-    if of_text and key in resolved and given[key] == resolved[key]:
+    if of_text and key in given and given[key] == resolved.get(key):
       continue
     other = json.loads(json.dumps(config))
     *path, last = key.split(".")

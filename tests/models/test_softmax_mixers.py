@@ -228,14 +228,16 @@ def test_the_absorbed_form_of_mla_is_the_other(model_config):
   ctx = Context(jnp.broadcast_to(jnp.arange(T), (B, T)))
   params = drawn(config, "mla", ctx, x)
 
+  @jax.jit
+  def step(x, ctx, state):
+    return Alone(config, "mla").apply({"params": params}, x, ctx, state)
+
   def run(cut):
     state = MIXERS["mla"].init_state(config, B, T)
     outputs = []
     for start in range(0, T, cut):
       here = ctx.chunk(start, min(start + cut, T))
-      y, state = Alone(config, "mla").apply(
-        {"params": params}, x[:, start : start + cut], here, state
-      )
+      y, state = step(x[:, start : start + cut], here, state)
       outputs.append(y)
     return jnp.concatenate(outputs, axis=1)
 

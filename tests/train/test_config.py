@@ -552,7 +552,7 @@ WORDS = {
 # one of which there was none; and what changes no number.
 APART = (
   *("model.mixer", "model.mup_base", "model.n_ahead"),
-  *("objective.name", "data.prefetch"),
+  *("objective.name", "data.prefetch", "data.eval_lengths"),
 )
 KEYS = [
   key

@@ -36,7 +36,7 @@ ROW_BY_ROW = {
 
 @pytest.mark.parametrize("name", ROW_BY_ROW)
 def test_what_is_evened_by_the_row_accumulates_as_one_batch(small, name):
-  config = small(**MOE, **ROW_BY_ROW[name])
+  config = small(**MOE, **ROW_BY_ROW[name], data__batch_size=2)
   failed = [check for check in find("accumulate")(config) if not check.holds]
   assert not failed
 
@@ -46,6 +46,7 @@ def test_what_is_evened_by_the_microbatch_does_not(small):
     **MOE,
     model__opts__softmax__balance_loss=3.0,
     model__opts__softmax__balance_over="batch",
+    data__batch_size=2,
   )
   assert [check for check in find("accumulate")(config) if not check.holds]
 

@@ -145,7 +145,9 @@ def test_it_accumulates_as_one_batch_and_every_module_learns(small, tmp_path):
   config = small(
     **{k.replace(".", "__"): v for k, v in MULTI.items()}, steps=8, opt__lr=1e-2
   )
-  assert not [c for c in find("accumulate")(config) if not c.holds]
+  few = dataclasses.replace(config.data, batch_size=2)
+  halves = find("accumulate")(dataclasses.replace(config, data=few))
+  assert [c.holds for c in halves] == [True] * 3
   train(config, tmp_path / "run")
   lines = [x for x in read_metrics(tmp_path / "run") if "loss" in x]
   for name in ("cross_entropy", "cross_entropy_2", "cross_entropy_3"):
