@@ -131,6 +131,12 @@ FEATURES = {
     "Vaswani et al. 2017, arXiv:1706.03762",
     "models/lm.py",
   ),
+  "output_bias": Feature(
+    "model.output_bias=True",
+    "A bias of the logits",
+    "Li et al. 2023, arXiv:2309.05463",
+    "models/lm.py",
+  ),
   "embed_norm": Feature(
     "model.embed_norm=True",
     "A norm of the embeddings",

@@ -46,6 +46,7 @@ def get_config() -> ConfigDict:
   # where the norms of a layer stand; models/block.py
   m.residual = "pre"
   m.tie_embeddings = True  # the output matrix is the embedding table
+  m.output_bias = False  # of the logits, as Phi's
   m.embed_rank = 0  # numbers of a token before they are made D; 0: D at once
   m.embed_scale = 1.0  # times the embeddings: sqrt(D) in Gemma
   m.embed_norm = False  # a norm of the embeddings, as BLOOM's

@@ -63,6 +63,7 @@ class ModelConfig:
   norm_eps: float
   residual: str
   tie_embeddings: bool
+  output_bias: bool
   embed_rank: int
   n_ahead: int
   embed_scale: float

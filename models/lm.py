@@ -33,7 +33,7 @@ from .mixers import MIXERS
 from .mup import base_config, parametrize, readout_scale
 from .norms import NORMS
 from .once import Once
-from .param import Params, declare, init_params, normal, specs
+from .param import Params, declare, init_params, normal, specs, zeros
 from .positions import POSITIONS
 from .watch import COLLECTION, KEPT
 
@@ -60,7 +60,8 @@ class Output:
 
   Attributes:
     hidden_BTD: after the last norm, and muP's scale of what is read out.
-    unembed_VD: the output matrix.
+    unembed_VD: the output matrix; with a bias of the logits that is one column
+      more, and one hidden number more is 1.
     state: the decode state after these tokens, where one was given.
     config: of the model that made it.
     penalty_B: what layers add to each example's loss, per token of it; None:
@@ -238,6 +239,15 @@ class Decoder(nn.Module):
       back = (c, "BTD,DE->BTE", (D, E), ("embed", "latent"))
       down = Projection(*back, bias=False, name="embed_down")
       read_BTDs = [down(x_BTD) for x_BTD in read_BTDs]
+    if c.output_bias:
+      bias_V = declare(
+        self, "output_bias", zeros, (c.vocab_size,), ("vocab",), c.param_dtype
+      )
+      unembed_VD = jnp.concatenate([unembed_VD, bias_V[:, None]], axis=1)
+      read_BTDs = [
+        jnp.concatenate([read, jnp.ones_like(read[..., :1])], axis=-1)
+        for read in read_BTDs
+      ]
     new_state = new_state if state else None
     x_BTD, *seen_BTDs = read_BTDs
     return Output(x_BTD, unembed_VD, new_state, c, ahead=tuple(seen_BTDs))

@@ -21,6 +21,7 @@ UNDECAYED_BEFORE = r"(^|/)(bias|scale)$"
 ADDED_LATER: dict[str, Any] = {
   "model.mup_base": 0,
   "model.mup_grows": "",
+  "model.output_bias": False,
   "model.embed_rank": 0,
   "model.n_ahead": 0,
   "model.embed_scale": 1.0,

@@ -1,7 +1,8 @@
 """Trained on rows of 128 tokens, ALiBi reads 2,048 and plain RoPE does not.
 
-ALiBi was made to (Press et al. 2022, arXiv:2108.12409). Ways to stretch a model of RoPE change no weight: their arms are the same
-training as the baseline's, scored with other angles (`eval.stretch`).
+ALiBi was made to (Press et al. 2022, arXiv:2108.12409). Ways to stretch a model
+of RoPE change no weight: their arms are the same training as the baseline's,
+scored with other angles (`eval.stretch`).
 
   ablax ablate --config=configs/ablations/length_extrapolation.py
 

@@ -80,6 +80,16 @@ def mpt(D: int, L: int, N: int, max_len: int) -> Mapping[str, Any]:
   )
 
 
+def phi(D: int, L: int, N: int, fraction: float) -> Mapping[str, Any]:
+  return gpt(
+    *(D, L, N, 51200, "gelu_tanh"),
+    residual="parallel",
+    output_bias=True,
+    max_len=2048,
+    opts={"rope.fraction": fraction},
+  )
+
+
 SHAPES = {
   # Radford et al. 2019; openai-community/gpt2, -medium, -large, -xl
   "gpt2_124m": gpt2(768, 12, 12),
@@ -113,6 +123,9 @@ SHAPES = {
   "pythia_12b": neox(5120, 36, 40, 50688),
   # Black et al. 2022, arXiv:2204.06745; EleutherAI/gpt-neox-20b
   "gpt_neox_20b": neox(6144, 44, 64, 50432),
+  # Li et al. 2023, arXiv:2309.05463; microsoft/phi-1_5 and phi-2
+  "phi_1_5": phi(2048, 24, 32, 0.5),
+  "phi_2": phi(2560, 32, 32, 0.4),
   # MosaicML 2023; mosaicml/mpt-7b, mpt-30b
   "mpt_7b": mpt(4096, 32, 32, 2048),
   "mpt_30b": mpt(7168, 48, 64, 8192),

@@ -20,6 +20,7 @@ USUAL = {
   "embed_rank": 0,
   "embed_scale": 1.0,
   "embed_norm": False,
+  "output_bias": False,
   "use_bias": False,
   "logits_soft_cap": 0.0,
 }

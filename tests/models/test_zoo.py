@@ -19,6 +19,7 @@ PROVES = (
   "feature:parallel_norms",
   "feature:embed_norm",
   "feature:embed_scale",
+  "feature:output_bias",
 )
 
 # Of the released weights. All but those of skywork_13b, which are its report's
@@ -51,6 +52,8 @@ COUNTS = {
   "pythia_6_9b": 6_857_302_016,
   "pythia_12b": 11_846_072_320,
   "gpt_neox_20b": 20_554_567_680,
+  "phi_1_5": 1_418_270_720,
+  "phi_2": 2_779_683_840,
   "mpt_7b": 6_649_286_656,
   "mpt_30b": 29_957_200_896,
   "falcon_7b": 6_921_720_704,
@@ -135,7 +138,7 @@ QUICK = (
   *("llama_65b", "llama2_70b", "llama3_1_405b", "mistral_7b", "yi_34b"),
   *("mixtral_8x7b", "baichuan_13b", "chatglm2_6b", "internlm2_20b"),
   *("skywork_13b", "qwen_7b", "qwen2_57b_a14b", "qwen3_235b_a22b"),
-  *("internlm_7b", "olmo2_13b", "mpt_30b"),
+  *("internlm_7b", "olmo2_13b", "mpt_30b", "phi_2"),
   *("gemma_7b", "gemma2_27b", "gemma3_12b", "deepseek_v2", "deepseek_v3"),
 )
 
@@ -162,6 +165,7 @@ PEERS = {
   "opt_125m": ("OPT", {}),
   "bloom_7b1": ("Bloom", {"hidden_size": 4096, "n_layer": 30, "n_head": 32}),
   "gpt_neox_20b": ("GPTNeoX", {}),
+  "phi_1_5": ("Phi", {}),
   "falcon_7b": ("Falcon", {}),
   "falcon_40b": (
     "Falcon",
@@ -470,6 +474,22 @@ def by_opt(config, params):
   return theirs
 
 
+def by_phi(config, params):
+  theirs = {"model.embed_tokens.weight": params["embedding"]}
+  theirs["lm_head.weight"] = params["unembedding"]
+  theirs["lm_head.bias"] = params["output_bias"]
+  put(theirs, "model.final_layernorm", norm(params["final_norm"]))
+  names = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "dense"}
+  for i, block in enumerate(blocks(config, params)):
+    at = f"model.layers.{i}"
+    put(theirs, f"{at}.input_layernorm", norm(block["norm"]))
+    for name, of in names.items():
+      put(theirs, f"{at}.self_attn.{of}", linear(block["mixer"][name]))
+    for name, of in (("up", "fc1"), ("down", "fc2")):
+      put(theirs, f"{at}.mlp.{of}", linear(block["ffn"][name]))
+  return theirs
+
+
 FUNCTIONS_QUICK = ("bloom_560m", "pythia_160m", "gemma_2b")
 
 # Entry -> transformers' family, names, layers, what is small here, and there.
@@ -492,6 +512,10 @@ FUNCTIONS = {
   ),
   "pythia_160m": (
     *("GPTNeoX", by_neox, 3, GPT_SMALL),
+    {"intermediate_size": 4 * D},
+  ),
+  "phi_1_5": (
+    *("Phi", by_phi, 3, GPT_SMALL),
     {"intermediate_size": 4 * D},
   ),
   "falcon_7b": ("Falcon", by_falcon, 3, GPT_SMALL, {}),
