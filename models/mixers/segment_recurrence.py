@@ -12,6 +12,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from ...errors import UserError
 from ...kernels.flash_attention import Pairs
@@ -71,8 +72,8 @@ class SegmentRecurrence(attention.Attention):
     if state is not None:
       return super().remember(state, kept, ctx)
 
-    def behind(past, own):
-      return None if own is None else jnp.concatenate([past, own], axis=1)
+    def behind(past: Array, own: Array) -> Array:
+      return jnp.concatenate([past, own], axis=1)
 
     arrays = {name: behind(new[f"past_{name}"], a) for name, a in kept.items()}
     positions_BT, segments_BT = ctx.positions_BT, ctx.segment_ids_BT
@@ -82,7 +83,7 @@ class SegmentRecurrence(attention.Attention):
     slots = cache.Slots(
       arrays,
       behind(positions_BT, positions_BT),
-      behind(segments_BT, segments_BT),
+      None if segments_BT is None else behind(segments_BT, segments_BT),
       positions_BT.shape[1],
     )
     return slots, None
