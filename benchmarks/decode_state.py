@@ -4,10 +4,10 @@ r"""What a decode state holds, and what a token costs, as the context grows.
     [--rounds=15] [--json=FILE] [--figure=FILE.png]
 
 One row, fp32, four layers of width 512 with 8 heads of 64: attention with 8, 2
-and 1 key heads (MHA, GQA, MQA), latent attention of rank 128 (MLA), a window of
-1,024 and StreamingLLM of 4 + 1,024. The state is as after a text of that
-length; each round computes one token more of every kind at every length, in
-turn. Prints bytes and the median time of a token.
+and 1 key heads (MHA, GQA, MQA), latent attention of rank 128 (MLA), and, with
+2 key heads, a window of 1,024 and StreamingLLM of 4 + 1,024. The state is as
+after a text of that length; each round computes one token more of every kind at
+every length, in turn. Prints bytes and the median time of a token.
 """
 
 import argparse
@@ -32,10 +32,12 @@ KINDS = {
   },
   "window": {
     "model.mixer": "sliding_window",
+    "model.n_kv_heads": 2,
     "model.opts.sliding_window.window": WINDOW,
   },
   "streaming": {
     "model.mixer": "streaming",
+    "model.n_kv_heads": 2,
     "model.opts.streaming.window": WINDOW,
     "model.opts.streaming.first": 4,
   },
@@ -54,6 +56,7 @@ def token(kind, context):
   shape = {"d_model": 512, "n_layers": 4, "n_heads": 8, "ff_dim": 1408}
   values = {f"model.{key}": value for key, value in shape.items()}
   values |= {"model.vocab_size": 1024, "model.max_len": context}
+  values |= {"data.seq_len": 64}
   config = load("configs/lm/tiny.py", values | KINDS[kind]).model
   params = lm.init(config, jax.random.key(0))
   state = init_state(config, 1, context)

@@ -24,6 +24,13 @@ class Options(Even):
   def check(self, config: ModelConfig, entry: str) -> None:
     """Raises UserError where the groups do not fit the mixture."""
     o, key = config.options("moe"), f"model.opts.{entry}"
+    if o.top_k == 1 and self.renormalize and o.n_experts > 1:
+      raise UserError(
+        f"{key}.renormalize=True makes the weight of a lone expert 1 whatever"
+        " its score, so that no loss teaches the router; with"
+        " model.opts.moe.top_k=1 set it to False, or choose"
+        " model.opts.moe.router=switch"
+      )
     if self.n_groups < 1 or o.n_experts % self.n_groups:
       raise UserError(
         f"{key}.n_groups={self.n_groups} does not divide"

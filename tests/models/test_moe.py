@@ -415,6 +415,7 @@ def test_layers_report_in_the_order_of_the_depth(model_config):
     ({"moe.expert": "gul"}, "did you mean 'glu'"),
     ({"moe.router": "switch"}, "top_k=2: model.opts.moe.router='switch'"),
     ({"softmax.n_groups": 3}, "does not divide model.opts.moe.n_experts=4"),
+    ({"moe.top_k": 1}, "softmax.renormalize=True makes the weight of a lone"),
     ({"softmax.top_groups": 2}, "must be from 1 to"),
     ({"softmax.n_groups": 4}, "top_k=2 is more than the 1 experts of"),
     ({"softmax.balance_over": "all"}, "is not one of row, batch"),
