@@ -9,7 +9,8 @@ arXiv:2401.06066).
 
 Cost: 15 runs, some 10 minutes in all on 2 CPU cores.
 Seen, at this toy scale (docs/ablations/experts): after 0.4 million tokens twice
-the parameters buy nothing that 5 seeds can tell (+0.020 and +0.031 bits per byte).
+the parameters buy nothing that 5 seeds can tell (+0.020 and +0.031 bits per
+byte).
 """
 
 from ablax.configs.lm import toy
