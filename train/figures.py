@@ -8,13 +8,11 @@ from typing import Any
 from .logs import read_lines, read_metrics
 
 
-def _pyplot() -> Any:
-  import matplotlib
+def _figure(**settings: Any) -> Any:
+  """A figure that pyplot, and with it a notebook, knows nothing of."""
+  from matplotlib.figure import Figure
 
-  matplotlib.use("Agg")
-  import matplotlib.pyplot as plt
-
-  return plt
+  return Figure(**settings)
 
 
 def plot_loss(
@@ -25,14 +23,14 @@ def plot_loss(
   Args:
     references: name -> bits per byte, as level lines.
   """
-  plt = _pyplot()
   lines = read_metrics(workdir)
   train = [(x["step"], x["loss"]) for x in lines if "loss" in x]
   name = "bits per byte"
   heldout = _points(lines, "heldout/bits_per_byte")
   if not heldout:  # of a task, which has no bytes
     name, heldout = "accuracy", _points(lines, "heldout/accuracy")
-  figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4))
+  figure = _figure(figsize=(9, 3.4))
+  left, right = figure.subplots(1, 2)
   left.plot(*zip(*train, strict=True), color="C0", linewidth=1)
   left.set(xlabel="step", ylabel="training loss (nats per token)")
   if heldout:
@@ -47,7 +45,6 @@ def plot_loss(
   figure.suptitle(title, fontsize=10)
   figure.tight_layout()
   figure.savefig(workdir / "loss.png", dpi=150)
-  plt.close(figure)
 
 
 def _points(lines: list[dict[str, Any]], key: str) -> list[tuple[int, float]]:
@@ -68,10 +65,8 @@ def plot_detail(workdir: pathlib.Path, title: str) -> None:
     "gradient norm": [_norms(line["grad_norm"]) for line in lines],
     "residual stream, rms": [_streams(line) for line in lines],
   }
-  plt = _pyplot()
-  figure, all_axes = plt.subplots(
-    1, len(panels), figsize=(12, 3.4), sharey=True, squeeze=False
-  )
+  figure = _figure(figsize=(12, 3.4))
+  all_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)
   steps = [line["step"] for line in lines]
   for axes, (name, columns) in zip(all_axes[0], panels.items(), strict=True):
     layers = sorted({layer for column in columns for layer in column})
@@ -92,7 +87,6 @@ def plot_detail(workdir: pathlib.Path, title: str) -> None:
   figure.suptitle(title, fontsize=10)
   figure.tight_layout()
   figure.savefig(workdir / "detail.png", dpi=150)
-  plt.close(figure)
 
 
 def _layer(name: str) -> int | None:
@@ -140,24 +134,20 @@ def plot_coordinates(
     file: a PNG, or what its suffix says.
     moves: parametrization -> what is watched -> [widths, updates].
   """
-  plt = _pyplot()
+  from matplotlib import colormaps
+
   names = list(next(iter(moves.values())))
   size = (2.3 * len(names) + 0.8, 2.3 * len(moves) + 0.6)
-  figure, grid = plt.subplots(
-    len(moves),
-    len(names),
-    figsize=size,
-    sharex=True,
-    sharey="col",
-    squeeze=False,
-    layout="constrained",
+  figure = _figure(figsize=size, layout="constrained")
+  grid = figure.subplots(
+    len(moves), len(names), sharex=True, sharey="col", squeeze=False
   )
   for row, (parametrization, watched) in zip(grid, moves.items(), strict=True):
     row[0].set_ylabel(f"{parametrization}\nmean |change|")
     for axes, name in zip(row, names, strict=True):
       updates = range(len(watched[name][0]))
       for t in updates:
-        color = plt.get_cmap("viridis")(t / max(1, len(updates) - 1) * 0.9)
+        color = colormaps["viridis"](t / max(1, len(updates) - 1) * 0.9)
         sizes = [row[t] for row in watched[name]]
         axes.loglog(
           widths, sizes, "o-", color=color, markersize=3, label=f"{t + 1}"
@@ -171,4 +161,3 @@ def plot_coordinates(
     axes.set_xlabel("d_model")
   grid[0][-1].legend(title="updates", frameon=False, fontsize=7)
   figure.savefig(file, dpi=150)
-  plt.close(figure)

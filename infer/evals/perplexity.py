@@ -164,12 +164,10 @@ class Perplexity(Eval):
 
 def plot(found: Mapping[str, Any], title: str, file: Any) -> None:
   """Draws the loss by position and by length of the context, as a PNG."""
-  import matplotlib
+  from matplotlib.figure import Figure
 
-  matplotlib.use("Agg")
-  import matplotlib.pyplot as plt
-
-  figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), sharey=True)
+  figure = Figure(figsize=(9, 3.4))
+  left, right = figure.subplots(1, 2, sharey=True)
   places = found["by_position"]
   # The middle of a bucket on the logarithm's scale, from 1 as 0 has none.
   xs = [math.sqrt((x["first"] + 1) * (x["last"] + 1)) for x in places]
@@ -193,7 +191,6 @@ def plot(found: Mapping[str, Any], title: str, file: Any) -> None:
   figure.suptitle(title, fontsize=10)
   figure.tight_layout()
   figure.savefig(file, dpi=150)
-  plt.close(figure)
 
 
 def _by_position(scorer: Scorer, source: Source) -> tuple[Any, Any]:
