@@ -154,7 +154,9 @@ def test_the_second_preparation_comes_from_the_cache(
   tmp_path, texts, monkeypatch
 ):
   first = prepared_of(tmp_path, tokenizer="bpe", batch_size=1)
-  monkeypatch.setattr(prepare_module, "_pack", lambda *args: 1 / 0)
+  monkeypatch.setattr(
+    prepare_module._Packing, "_write_both", lambda *args: 1 / 0
+  )
   monkeypatch.setattr(BPE, "train", classmethod(lambda *args: 1 / 0))
   second = prepared_of(tmp_path, tokenizer="bpe", batch_size=1)
   for name in Prepared.__dataclass_fields__:
@@ -221,7 +223,7 @@ def test_a_preparation_that_dies_leaves_nothing(
     raise KeyboardInterrupt
 
   with monkeypatch.context() as patch:
-    patch.setattr(prepare_module, "_pack", die)
+    patch.setattr(prepare_module._Packing, "_write_both", die)
     with pytest.raises(KeyboardInterrupt):
       prepared_of(tmp_path)
   assert not list(cache_folder.glob("packed/*"))
