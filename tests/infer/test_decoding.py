@@ -14,6 +14,7 @@ from ablax.infer.decoding import (
   best_of_n,
   contrastive,
   diverse_beam,
+  nbce,
 )
 from ablax.infer.sampling import Sampling, generate
 from ablax.infer.text import Growing
@@ -325,8 +326,13 @@ def test_a_model_that_has_diverged_is_named(model, letters, decoding):
   config, params = model
   params = jax.tree.map(lambda a: a * jnp.nan, params)
   sampling = Sampling(max_tokens=4)
+  needed = {"options": nbce.Options(("a",))} if decoding == "nbce" else {}
   with pytest.raises(UserError, match="token 1 of the output are not finite"):
-    generate(config, params, letters(), ["ab"], sampling, decoding=decoding)
+    generate(
+      *(config, params, letters(), ["ab"], sampling),
+      decoding=decoding,
+      **needed,
+    )
 
 
 def test_options_of_another_decoding_are_refused(run):
