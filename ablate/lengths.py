@@ -1,7 +1,5 @@
 """The metric against the length of the rows that it was measured on."""
 
-import math
-
 from matplotlib.figure import Figure
 
 from . import drawing
@@ -31,14 +29,9 @@ def lengths(table: Table) -> Figure | None:
     ticks |= {*xs}
     if len(table.rows) > BANDS:
       continue
-    halves = [s.high - s.mean if math.isfinite(s.high) else 0.0 for s in told]
+    low, high = [s.low for s in told], [s.high for s in told]
     axes.fill_between(
-      xs,
-      [m - half for m, half in zip(means, halves, strict=True)],
-      [m + half for m, half in zip(means, halves, strict=True)],
-      color=look["color"],
-      alpha=0.1,
-      linewidth=0,
+      xs, low, high, color=look["color"], alpha=0.1, linewidth=0
     )
   axes.set_xscale("log")
   axes.set_xticks(sorted(ticks), [f"{x:,}" for x in sorted(ticks)])

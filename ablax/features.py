@@ -131,6 +131,18 @@ FEATURES = {
     "Vaswani et al. 2017, arXiv:1706.03762",
     "models/lm.py",
   ),
+  "eval_lengths": Feature(
+    "data.eval_lengths=512,2048",
+    "Held-out text in longer rows than training's",
+    "Press et al. 2022, arXiv:2108.12409",
+    "train/evaluate.py",
+  ),
+  "eval_stretch": Feature(
+    "eval.stretch=yarn",
+    "Forms of RoPE on rows longer than training's",
+    "Chen et al. 2023, arXiv:2306.15595",
+    "models/positions/stretch.py",
+  ),
   "output_bias": Feature(
     "model.output_bias=True",
     "A bias of the logits",

@@ -14,7 +14,7 @@
 # %% [markdown]
 # # A mixture of experts, and how even its load is
 #
-# Two of eight experts for each token, with a balance loss and without. Some two
+# Two of eight experts for each token, with a balance loss and without. Two
 # minutes on a CPU.
 
 # %%

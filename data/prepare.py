@@ -229,14 +229,10 @@ class _Packing:
       what,
     )
 
-  def _train(self, heldout: list[Text]) -> Iterator[Text]:
-    """Yields the documents of training, and adds the others to a list."""
+  def _texts(self) -> Iterator[Text]:
+    """Yields the source's documents, held out or not."""
     name = self.corpus.parts[self.part].name
-    for text in self.corpus.kept(f"packing {name}", self.part):
-      if self.corpus.is_heldout(text):
-        heldout.append(text)
-      else:
-        yield text
+    yield from self.corpus.kept(f"packing {name}", self.part)
 
   def _write(
     self,
@@ -259,13 +255,21 @@ class _Packing:
 
   def _write_both(self, seq_len: int, key: str, folder: pathlib.Path) -> None:
     heldout: list[Text] = []  # a part of the text that is small and bounded
+
+    def train() -> Iterator[Text]:
+      for text in self._texts():
+        if self.corpus.is_heldout(text):
+          heldout.append(text)
+        else:
+          yield text
+
     with work.unfinished(f"encode-{key}") as unfinished:
 
       def write(side: str, texts: Iterable[Text]) -> tuple[int, int]:
         file = folder / f"{side}.array_record"
         return self._write(texts, seq_len, file, unfinished / side)
 
-      n_train_rows, train_tokens = write("train", self._train(heldout))
+      n_train_rows, train_tokens = write("train", train())
       n_heldout_rows, _ = write("heldout", heldout)
     utf8 = b"".join(text.text.encode() for text in heldout)
     side = self.corpus.train_sides[self.part]
@@ -284,9 +288,7 @@ class _Packing:
   def _write_heldout(
     self, lengths: Sequence[int], key: str, folder: pathlib.Path
   ) -> None:
-    heldout: list[Text] = []
-    for _ in self._train(heldout):
-      pass
+    heldout = [t for t in self._texts() if self.corpus.is_heldout(t)]
     with work.unfinished(f"encode-{key}") as unfinished:
       for length in lengths:
         file = folder / f"{length}.array_record"

@@ -51,6 +51,7 @@ LOGITS_PER_CHUNK = {"cpu": 2**21, "*": 2**26}
     "penalty_B",
     "measures",
     "ahead",
+    "bias_V",
   ),
   meta_fields=("config",),
 )
@@ -60,8 +61,7 @@ class Output:
 
   Attributes:
     hidden_BTD: after the last norm, and muP's scale of what is read out.
-    unembed_VD: the output matrix; with a bias of the logits that is one column
-      more, and one hidden number more is 1.
+    unembed_VD: the output matrix.
     state: the decode state after these tokens, where one was given.
     config: of the model that made it.
     penalty_B: what layers add to each example's loss, per token of it; None:
@@ -69,6 +69,7 @@ class Output:
     measures: what they count, as means over each example, [L, B, ...].
     ahead: hidden states of the modules of `ahead.py`, where they were asked
       for.
+    bias_V: of the logits; None: none.
   """
 
   hidden_BTD: Float[Array, "B T D"]
@@ -80,13 +81,25 @@ class Output:
     default_factory=dict
   )
   ahead: tuple[Float[Array, "B T D"], ...] = ()
+  bias_V: Float[Array, " V"] | None = None
+
+  def _factors(self) -> tuple[Float[Array, "B T D"], Float[Array, "V D"]]:
+    """What the logits are the product of: a bias is one dimension more."""
+    if self.bias_V is None:
+      return self.hidden_BTD, self.unembed_VD
+    one_BT1 = jnp.ones_like(self.hidden_BTD[..., :1])
+    return (
+      jnp.concatenate([self.hidden_BTD, one_BT1], axis=-1),
+      jnp.concatenate([self.unembed_VD, self.bias_V[:, None]], axis=-1),
+    )
 
   def logits(self) -> Float[Array, "B T V"]:
     """The logits, in fp32. A loss uses `kernels/cross_entropy` instead."""
+    hidden_BTD, unembed_VD = self._factors()
     logits_BTV = jnp.einsum(
       "BTD,VD->BTV",
-      self.hidden_BTD,
-      self.unembed_VD.astype(self.hidden_BTD.dtype),
+      hidden_BTD,
+      unembed_VD.astype(hidden_BTD.dtype),
       preferred_element_type=jnp.float32,
     )
     if cap := self.config.logits_soft_cap:
@@ -104,8 +117,7 @@ class Output:
   ) -> Int[Array, "B T"]:
     """A token from each position's distribution, without all logits."""
     return gumbel_argmax(
-      self.hidden_BTD,
-      self.unembed_VD,
+      *self._factors(),
       seed,
       example_ids_B,
       soft_cap=self.config.logits_soft_cap,
@@ -123,8 +135,7 @@ class Output:
     """Weighted sum of the loss in nats, without ever holding all logits."""
     op = dispatch("cross_entropy", self.config.implementation)
     return op(
-      self.hidden_BTD,
-      self.unembed_VD,
+      *self._factors(),
       targets_BT,
       weights_BT,
       z_loss=z_loss,
@@ -239,18 +250,17 @@ class Decoder(nn.Module):
       back = (c, "BTD,DE->BTE", (D, E), ("embed", "latent"))
       down = Projection(*back, bias=False, name="embed_down")
       read_BTDs = [down(x_BTD) for x_BTD in read_BTDs]
+    bias_V = None
     if c.output_bias:
       bias_V = declare(
         self, "output_bias", zeros, (c.vocab_size,), ("vocab",), c.param_dtype
       )
-      unembed_VD = jnp.concatenate([unembed_VD, bias_V[:, None]], axis=1)
-      read_BTDs = [
-        jnp.concatenate([read, jnp.ones_like(read[..., :1])], axis=-1)
-        for read in read_BTDs
-      ]
     new_state = new_state if state else None
     x_BTD, *seen_BTDs = read_BTDs
-    return Output(x_BTD, unembed_VD, new_state, c, ahead=tuple(seen_BTDs))
+    ahead_BTDs = tuple(seen_BTDs)
+    return Output(
+      x_BTD, unembed_VD, new_state, c, ahead=ahead_BTDs, bias_V=bias_V
+    )
 
 
 def param_specs(config: ModelConfig) -> dict[str, Any]:

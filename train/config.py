@@ -86,7 +86,7 @@ class Config:
       )
     self._check_length()
     self._check_ahead()
-    self.model_at(self.model.max_len)  # what it refuses is refused here
+    self._check_stretch()
     average = self.opt.average
     check_average(average, self.opt.opts[average], self.steps)
 
@@ -104,6 +104,19 @@ class Config:
       raise UserError(
         f"objective.name={name!r} has nothing to train: model.n_ahead=0; set it"
         " to the tokens to predict besides the next one"
+      )
+
+  def _check_stretch(self) -> None:
+    """What `eval.stretch` cannot be, or would not change."""
+    self.model_at(self.model.max_len)
+    of_task = self.data.task_options.lengths if self.data.task else ()
+    longest = max((0, *self.data.lengths, *of_task))
+    if self.eval.stretch and longest <= self.data.seq_len:
+      key = f"opts.{self.data.task}.eval_lengths"
+      raise UserError(
+        f"eval.stretch={self.eval.stretch!r} is of rows longer than"
+        f" data.seq_len={self.data.seq_len}, and none is scored; name lengths"
+        f" in data.{key if self.data.task else 'eval_lengths'}, or set it to ''"
       )
 
   def _check_length(self) -> None:

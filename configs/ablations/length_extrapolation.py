@@ -30,7 +30,6 @@ def get_config():
 
 
 def sweep():
-  attention = "model.opts.attention"
   return {
     "arms": {
       "rope": {},
@@ -38,15 +37,13 @@ def sweep():
       "t5": {"model.position": "t5"},
       "none": {"model.position": "none"},
       **{f"rope, {word}": {"eval.stretch": word} for word in STRETCHED},
-      "rope, log n": {f"{attention}.log_n": TRAINED},
+      "rope, log n": {"model.opts.attention.log_n": TRAINED},
       "rope, window": {
         "model.mixer": "sliding_window",
         "model.opts.sliding_window.window": TRAINED,
       },
     },
-    "axes": (
-      *("model.position", "model.pattern", "model.opts", "eval.stretch"),
-    ),
+    "axes": ("model.position", "model.pattern", "model.opts", "eval.stretch"),
     "metric": f"heldout/len={max(LENGTHS)}/bits_per_byte",
     "seeds": 3,
   }

@@ -1,4 +1,4 @@
-"""Routers that choose 2 of 8 experts differ less than their balance.
+"""Routers of 2 of 8 experts differ in balance more than in loss.
 
 Softmax with a balance loss (Fedus et al. 2021, arXiv:2101.03961) against
 sigmoid with a bias in place of the loss (Wang et al. 2024, arXiv:2408.15664),

@@ -27,6 +27,7 @@ from ..session import Block, Session, encode
 from ..settings import Sampling, check_types
 from ..text import Completion, Growing
 from . import Decoder
+from .sample import next_tokens
 
 # Less likely without a context than this, in nats, a token's share of the
 # difference is noise: there the context's own probability stands.
@@ -99,7 +100,7 @@ class NBCE(Decoder):
     session, o = block.session, self._options
     B = session.n_rows
     front = block.start(list(range(B)), B)
-    # All rows go on with one text, as far as the longest has room.
+    # All rows go on with one text, as far as the longest prompt has room.
     growing: Growing = min(front.growing, key=lambda row: row.limit)
     rows, last = front.rows, np.int32(-1)
     stream_2 = np.array((digest, j), np.uint32)
@@ -168,8 +169,6 @@ def _step(
   first: Seen = jax.tree.map(lambda a: a[:1], seen)
   first = dataclasses.replace(first, model_BV=merged_V[None])
   logits_1V = apply_filters(words, values, allowed_1V, first)
-  key = jax.random.key(seed)
-  for word in (*stream_2, positions_X[0] + 1):
-    key = jax.random.fold_in(key, word)
-  token = jax.random.categorical(key, logits_1V[0]).astype(jnp.int32)
+  at_1 = positions_X[:1] + 1
+  (token,) = next_tokens(seed, stream_2[None], at_1, logits_1V)
   return rows, k, token, jax.nn.log_softmax(merged_V)[token]

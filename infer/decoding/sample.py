@@ -102,6 +102,24 @@ def _advance(
   front.move(tokens_BC[:, steps - 1], steps)
 
 
+def next_tokens(
+  seed: Array,
+  streams_B2: UInt32[Array, "B 2"],
+  positions_B: Int[Array, " B"],
+  logits_BV: Float[Array, "B V"],
+) -> Int[Array, " B"]:
+  """Draws a token for each row, by the key (seed, stream, position)."""
+  key = jax.random.key(seed)
+
+  def one(stream_2, position, logits_V):
+    own = key
+    for word in (*stream_2, position):
+      own = jax.random.fold_in(own, word)
+    return jax.random.categorical(own, logits_V)
+
+  return jax.vmap(one)(streams_B2, positions_B, logits_BV).astype(jnp.int32)
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=3)
 def _draw(
   config: ModelConfig,
@@ -128,13 +146,6 @@ def _draw(
     steps: at most _STEPS; traced, so that one program serves all.
   """
   B = going_B.shape[0]
-  key = jax.random.key(seed)
-
-  def one(stream_2, position, logits_V):
-    own = key
-    for word in (*stream_2, position):
-      own = jax.random.fold_in(own, word)
-    return jax.random.categorical(own, logits_V)
 
   def go_on(carry: Any):
     c, *_, going_B, _, _ = carry
@@ -145,8 +156,7 @@ def _draw(
     positions = positions_X + c
     rows, seen, _ = forward(config, params, rows, tokens_X, positions, going_B)
     logits_BV = apply_filters(words, values, allowed_BV, seen)
-    next_B = jax.vmap(one)(streams_B2, positions[:B] + 1, logits_BV)
-    next_B = next_B.astype(jnp.int32)
+    next_B = next_tokens(seed, streams_B2, positions[:B] + 1, logits_BV)
     logprobs_BV = jax.nn.log_softmax(seen.model_BV)
     logprobs_B = jnp.take_along_axis(logprobs_BV, next_B[:, None], 1)[:, 0]
     tokens_BC = tokens_BC.at[:, c].set(next_B)

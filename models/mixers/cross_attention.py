@@ -7,18 +7,11 @@ arXiv:2405.05254; there one set of keys and values is shared, here each layer
 projects its own).
 """
 
-import dataclasses
-
 from ..norms import NORMS
-from . import attention
+from .attention import Attention, Options
 
 
-@dataclasses.dataclass(frozen=True)
-class Options(attention.Options):
-  pass
-
-
-class CrossAttention(attention.Attention):
+class CrossAttention(Attention):
   """softmax(q k^T / sqrt(H)) v with k and v of a norm of the source."""
 
   word = "cross_attention"

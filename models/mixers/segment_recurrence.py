@@ -33,19 +33,19 @@ class Options(attention.Options):
       )
 
 
-def _seen(q, k, shared):
-  (q_BT,), (k_BS, fixed_BS), (segment, memory) = q, k, shared
-  starts_BT1 = (q_BT // segment * segment)[:, :, None]
-  k_B1S, fixed_B1S = k_BS[:, None, :], fixed_BS[:, None, :]
-  past_BTS = (k_B1S < starts_BT1) & (k_B1S >= starts_BT1 - memory)
-  # Of a chunk's tokens there are two: the one that no gradient leaves, to later
-  # segments, and the one of its own. Of cached ones there is one for both.
-  to_past = fixed_B1S != _OWN
-  to_own = fixed_B1S != _PAST
-  return ((past_BTS & to_past) | ((k_B1S >= starts_BT1) & to_own))[:, None]
-
-
+# Of a chunk's tokens there are two copies: one that no gradient leaves, for
+# later segments, and one for its own. A cached token serves both.
 _OWN, _PAST, _BOTH = 0, 1, 2
+
+
+def _seen(q, k, shared):
+  (q_BT,), (k_BS, copy_BS), (segment, memory) = q, k, shared
+  starts_BT1 = (q_BT // segment * segment)[:, :, None]
+  k_B1S, copy_B1S = k_BS[:, None, :], copy_BS[:, None, :]
+  past_BTS = (k_B1S < starts_BT1) & (k_B1S >= starts_BT1 - memory)
+  own_BTS = k_B1S >= starts_BT1
+  seen_BTS = (past_BTS & (copy_B1S != _OWN)) | (own_BTS & (copy_B1S != _PAST))
+  return seen_BTS[:, None]
 
 
 class SegmentRecurrence(attention.Attention):
@@ -77,7 +77,7 @@ class SegmentRecurrence(attention.Attention):
 
     arrays = {name: behind(new[f"past_{name}"], a) for name, a in kept.items()}
     positions_BT, segments_BT = ctx.positions_BT, ctx.segment_ids_BT
-    arrays["whose"] = behind(
+    arrays["copy"] = behind(
       jnp.full_like(positions_BT, _PAST), jnp.full_like(positions_BT, _OWN)
     )
     slots = cache.Slots(
@@ -95,7 +95,7 @@ class SegmentRecurrence(attention.Attention):
   def mask(self, ctx, slots):
     o = self.options(self.config)
     at_BS = slots.positions_BS
-    whose_BS = slots.arrays.get("whose", jnp.full_like(at_BS, _BOTH))
+    copy_BS = slots.arrays.get("copy", jnp.full_like(at_BS, _BOTH))
     shared = (jnp.asarray(o.segment), jnp.asarray(o.memory))
     seen = o.memory + (o.segment + 1) // 2
-    return Pairs(_seen, (ctx.positions_BT,), (at_BS, whose_BS), shared, seen)
+    return Pairs(_seen, (ctx.positions_BT,), (at_BS, copy_BS), shared, seen)

@@ -52,7 +52,8 @@ def cache(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cache")
     patch.setenv("ABLAX_CACHE", str(folder))
     # What trains is a process of its own: it needs no eight devices.
-    patch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
+    light = "--xla_backend_optimization_level=0"
+    patch.setenv("XLA_FLAGS", f"{light} --xla_cpu_use_fusion_emitters=false")
     patch.setenv("JAX_PLATFORMS", "cpu")
     yield folder
 

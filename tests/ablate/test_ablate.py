@@ -125,6 +125,14 @@ def test_a_folder_of_another_sweep_is_refused(done, config_file):
   assert "model.residual ('post' there, 'sandwich' here)" in str(error.value)
 
 
+def test_a_folder_of_other_measurements_is_refused(done):
+  """They train alike, and their hashes are one."""
+  file, folder, _ = done
+  given = {"data.eval_lengths": (16,)}
+  with pytest.raises(UserError, match=r"another sweep: arm .* eval_lengths"):
+    ablate(file, folder, given, Options(seeds=2))
+
+
 def test_a_run_of_another_config_is_refused_though_no_plan_tells(
   done, config_file, tmp_path
 ):

@@ -336,6 +336,29 @@ def test_the_soft_cap_bounds_logits_and_loss(model_config, tokens):
   assert float(loss) == pytest.approx(-float(picked.sum()), rel=1e-5)
 
 
+@pytest.mark.parametrize("shape", [{}, {"embed_rank": 8}])
+def test_a_bias_of_the_logits_is_in_the_loss_and_learns(
+  model_config, tokens, shape
+):
+  plain, biased = (model_config(output_bias=x, **shape) for x in (False, True))
+  params = params_of(plain)
+  bias_V = jax.random.normal(jax.random.key(5), (plain.vocab_size,))
+  with_bias = {**params, "output_bias": bias_V}
+  raw = logits_of(plain, params, tokens)
+  logits = logits_of(biased, with_bias, tokens)
+  np.testing.assert_allclose(logits, raw + bias_V, **ROUNDING)
+  logprobs = jax.nn.log_softmax(logits[:, :-1])
+  picked = jnp.take_along_axis(logprobs, tokens[:, 1:, None], -1)
+  loss, grads = loss_and_grad(biased, with_bias, tokens)
+  assert float(loss) == pytest.approx(-float(picked.sum()), rel=1e-5)
+  # d loss / d bias = sum over positions of p - onehot(target).
+  targets = jax.nn.one_hot(tokens[:, 1:], plain.vocab_size)
+  want = (jnp.exp(logprobs) - targets).sum((0, 1))
+  np.testing.assert_allclose(grads["output_bias"], want, rtol=0, atol=1e-4)
+  hidden = apply(biased, with_bias, tokens).hidden_BTD
+  np.testing.assert_array_equal(hidden, apply(plain, params, tokens).hidden_BTD)
+
+
 def mask(rate=0.3, seed=1, examples=(0, 1, 2, 3), layer=0, site=0, length=T):
   """Which of [B, T, 24] ones are kept."""
   key = DropoutKey(jnp.uint32(seed), jnp.array(examples))

@@ -16,6 +16,8 @@ from ablax.train.loop import train
 from ablax.train.program import Program
 from ablax.train.setup import fit_vocab, make_setup
 
+PROVES = ("feature:eval_lengths", "feature:eval_stretch")
+
 T = 32
 FORMS = (
   *("linear", "ntk", "dynamic_ntk", "consistent_ntk", "yarn", "llama3"),
@@ -76,6 +78,7 @@ def test_a_stretched_model_is_rope_in_training_and_the_form_beyond(
 ):
   config = config_of(
     eval__stretch=word,
+    data__eval_lengths=(4 * T,),
     model__vocab_size=67,
     model__opts__rope__rope_theta=500.0,
     model__opts__rope__fraction=0.5,
@@ -113,6 +116,14 @@ REFUSED = (
   (
     {"eval__stretch": "yarn", "model__position": "alibi"},
     r"eval.stretch='yarn' .* model.position='alibi'",
+  ),
+  (
+    {"eval__stretch": "yarn"},
+    r"eval.stretch='yarn' is of rows longer than data.seq_len=32.*eval_lengths",
+  ),
+  (
+    {"eval__stretch": "yarn", "data__eval_lengths": (16,)},
+    r"eval.stretch='yarn' is of rows longer than data.seq_len=32",
   ),
   ({"data__eval_lengths": (-1,)}, r"data.eval_lengths=\(-1,\) holds -1"),
   (
