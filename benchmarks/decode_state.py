@@ -1,17 +1,21 @@
 r"""What a decode state holds, and what a token costs, as the context grows.
 
   python benchmarks/decode_state.py [--contexts=512,2048,8192,32768]
-    [--rounds=15] [--json=FILE] [--figure=FILE.png]
+    [--rounds=15] [--json=FILE] [--docs=FOLDER]
 
 One row, fp32, four layers of width 512 with 8 heads of 64: attention with 8, 2
 and 1 key heads (MHA, GQA, MQA), latent attention of rank 128 (MLA), and, with
 2 key heads, a window of 1,024 and StreamingLLM of 4 + 1,024. The state is as
 after a text of that length; each round computes one token more of every kind at
-every length, in turn. Prints bytes and the median time of a token.
+every length, in turn. Prints bytes and the median time of a token; --docs
+writes them as decode_state.md, with a figure.
 """
 
 import argparse
+import datetime
+import os
 import pathlib
+import platform
 import statistics
 import sys
 import time
@@ -98,8 +102,40 @@ def token(kind, context):
   return state_bytes(config, 1, context), compute
 
 
-def draw(results, file):
-  """Bytes and time against the context, a line for each kind."""
+def table(results, facts):
+  """The page, with a row for each kind and columns for each context."""
+  contexts = sorted({row["context"] for row in results})
+  lines = [
+    "# What a decode state holds, and what a token costs",
+    (
+      f"Made by `python benchmarks/decode_state.py --docs=docs` on {facts}; the"
+      " script says what was measured."
+    ),
+    "![bytes and time by context](decode_state.png)",
+  ]
+  for key, title, form in (
+    ("bytes", "Bytes of the state (MB)", lambda n: f"{n / 1e6:.2f}"),
+    ("ms", "Time of a token (ms)", lambda ms: f"{ms:.1f}"),
+  ):
+    found = {(row["kind"], row["context"]): row[key] for row in results}
+    lines += [
+      f"## {title}",
+      "\n".join(
+        [
+          f"| | {' | '.join(f'{n:,} tokens' for n in contexts)} |",
+          f"|---|{'---:|' * len(contexts)}",
+          *(
+            f"| {kind} | {' | '.join(form(found[kind, n]) for n in contexts)} |"
+            for kind in KINDS
+          ),
+        ]
+      ),
+    ]
+  return "\n\n".join(lines) + "\n"
+
+
+def draw(results):
+  """Bytes and time against the context, a line for each kind; a PNG."""
   from matplotlib.figure import Figure
 
   from ablax.ablate import drawing
@@ -126,7 +162,7 @@ def draw(results, file):
       axes.set_xticks(xs, [f"{x:,}" for x in xs])
       axes.minorticks_off()
       drawing.label_ends(axes, ends)
-    pathlib.Path(file).write_bytes(drawing.save(figure)["png"])
+    return drawing.save(figure)["png"]
 
 
 def main():
@@ -136,7 +172,7 @@ def main():
   parser.add_argument("--contexts", default="512,2048,8192,32768")
   parser.add_argument("--rounds", type=int, default=15)
   parser.add_argument("--json", help="append the result to this file")
-  parser.add_argument("--figure", help="draw it into this PNG")
+  parser.add_argument("--docs", help="write decode_state.md and .png there")
   given = parser.parse_args()
   import jax
 
@@ -161,8 +197,14 @@ def main():
     results.append(
       {"kind": kind, "context": context, "bytes": n_bytes, "ms": round(ms, 3)}
     )
-  if given.figure:
-    draw(results, given.figure)
+  if given.docs:
+    facts = (
+      f"{platform.machine()}, {os.cpu_count()} cores, jax {jax.__version__},"
+      f" {datetime.date.today().isoformat()}"
+    )
+    page = pathlib.Path(given.docs, "decode_state")
+    page.with_suffix(".md").write_text(table(results, facts))
+    page.with_suffix(".png").write_bytes(draw(results))
   if given.json:
     facts = {"rounds": given.rounds, "device": device, "jax": jax.__version__}
     append(given.json, "decode_state", {**facts, "results": results})

@@ -129,7 +129,7 @@ def test_a_folder_of_other_measurements_is_refused(done):
   """They train alike, and their hashes are one."""
   file, folder, _ = done
   given = {"data.eval_lengths": (16,)}
-  with pytest.raises(UserError, match=r"another sweep: arm .* eval_lengths"):
+  with pytest.raises(UserError, match=r"another sweep: arm .*eval_lengths"):
     ablate(file, folder, given, Options(seeds=2))
 
 
