@@ -93,8 +93,13 @@ MOE = {"moe", *ROUTERS}
 )
 def test_the_word_of_a_feature_is_a_config_key(word):
   key, value = word.split("=")
-  # The noise scale compares microbatches; muP asks how heads follow.
-  needed = {"opt.accum_steps": "2", "model.mup_grows": "n_heads"}
+  # The noise scale compares microbatches; muP asks how heads follow; a stretch
+  # is for rows that are scored beside training's.
+  needed = {
+    "opt.accum_steps": "2",
+    "model.mup_grows": "n_heads",
+    "data.eval_lengths": "512",
+  }
   if (entry := key.removeprefix("model.opts.").split(".")[0]) in MOE:
     needed["model.ffn"] = "moe"
     if entry in ROUTERS:
