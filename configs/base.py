@@ -48,6 +48,8 @@ def get_config() -> ConfigDict:
   m.tie_embeddings = True  # the output matrix is the embedding table
   m.output_bias = False  # of the logits, as Phi's
   m.embed_rank = 0  # numbers of a token before they are made D; 0: D at once
+  # With both of these: the map that makes them D, transposed, also leads back.
+  m.tie_embed_maps = True
   m.embed_scale = 1.0  # times the embeddings: sqrt(D) in Gemma
   m.embed_norm = False  # a norm of the embeddings, as BLOOM's
   # Modules that predict tokens further on, for objective.name = "multi_token";

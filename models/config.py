@@ -65,6 +65,7 @@ class ModelConfig:
   tie_embeddings: bool
   output_bias: bool
   embed_rank: int
+  tie_embed_maps: bool
   n_ahead: int
   embed_scale: float
   embed_norm: bool
@@ -154,6 +155,14 @@ class ModelConfig:
       raise UserError(
         f"model.embed_scale={self.embed_scale} must be positive; 1 leaves"
         " embeddings as they are"
+      )
+    if not self.tie_embed_maps and not (
+      self.embed_rank and self.tie_embeddings
+    ):
+      raise UserError(
+        "model.tie_embed_maps=False has no maps to keep apart without a"
+        " factorized table that is tied: set model.embed_rank and"
+        " model.tie_embeddings, or leave it True"
       )
     if self.embed_norm and self.norm == "none":
       raise UserError(

@@ -244,7 +244,7 @@ class Decoder(nn.Module):
       )
     read_BTDs = [x_BTD, *seen_BTDs]
     # Logits of the product of table and matrix, by way of the smaller side.
-    if up is not None and c.tie_embeddings:
+    if up is not None and c.tie_embeddings and c.tie_embed_maps:
       read_BTDs = [up(x_BTD, "BTD,ED->BTE") for x_BTD in read_BTDs]
     elif up is not None:
       back = (c, "BTD,DE->BTE", (D, E), ("embed", "latent"))

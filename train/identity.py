@@ -23,6 +23,7 @@ ADDED_LATER: dict[str, Any] = {
   "model.mup_grows": "",
   "model.output_bias": False,
   "model.embed_rank": 0,
+  "model.tie_embed_maps": True,
   "model.n_ahead": 0,
   "model.embed_scale": 1.0,
   "model.embed_norm": False,

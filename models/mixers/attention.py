@@ -199,9 +199,17 @@ class Attention(Mixer):
     return self.projected(x_BTD, {"": x_BTD}, ctx)
 
   def projected(
-    self, x_BTD: Array, sources: Mapping[str, Array], ctx: Context
+    self,
+    x_BTD: Array,
+    sources: Mapping[str, Array],
+    ctx: Context,
+    prefix: str = "",
   ) -> tuple[Array, dict[str, Array]]:
-    """Queries of a stream; keys and values of others, k and v after a name."""
+    """Queries of a stream; keys and values of others, k and v after a name.
+
+    Args:
+      prefix: before the parameters' names.
+    """
     c = self.config
     o = self.options(c)
     D, N, K, H = c.d_model, c.n_heads, c.n_kv_heads, c.head_dim
@@ -218,11 +226,11 @@ class Attention(Mixer):
         ("embed", heads, "head_dim"),
         to_branch=name == "v",
         bias=c.use_bias or o.qkv_bias,
-        name=name,
+        name=f"{prefix}{name}",
       )
       normed = None
       if o.qk_norm != "none" and name != "v":
-        normed = NORMS[o.qk_norm](c, name=f"{name}_norm")
+        normed = NORMS[o.qk_norm](c, name=f"{prefix}{name}_norm")
       for of, stream_BTD in ({"": x_BTD} if name == "q" else sources).items():
         y = constrain(project(stream_BTD), "batch", "seq", heads, "head_dim")
         if o.clip_qkv:

@@ -27,13 +27,14 @@ def gpt2(D: int, L: int, N: int) -> Mapping[str, Any]:
   )
 
 
-def opt(D: int, L: int, N: int) -> Mapping[str, Any]:
+def opt(D: int, L: int, N: int, **more: Any) -> Mapping[str, Any]:
   # Of the 2,050 positions that its table has, the first is number 2.
   return gpt(
     *(D, L, N, 50272, "relu"),
     position="learned",
     tie_embeddings=True,
     max_len=2050,
+    **more,
   )
 
 
@@ -96,9 +97,14 @@ SHAPES = {
   "gpt2_355m": gpt2(1024, 24, 16),
   "gpt2_774m": gpt2(1280, 36, 20),
   "gpt2_1_5b": gpt2(1600, 48, 25),
-  # Zhang et al. 2022, arXiv:2205.01068; facebook/opt-125m ... opt-66b. Not
-  # 350m, which goes into its embeddings by one matrix and out by another.
+  # Zhang et al. 2022, arXiv:2205.01068; facebook/opt-125m ... opt-66b
   "opt_125m": opt(768, 12, 12),
+  "opt_350m": opt(
+    *(1024, 24, 16),
+    residual="post",
+    embed_rank=512,
+    tie_embed_maps=False,
+  ),
   "opt_1_3b": opt(2048, 24, 32),
   "opt_2_7b": opt(2560, 32, 32),
   "opt_6_7b": opt(4096, 32, 32),

@@ -18,6 +18,7 @@ USUAL = {
   "residual": "pre",
   "tie_embeddings": False,
   "embed_rank": 0,
+  "tie_embed_maps": True,
   "embed_scale": 1.0,
   "embed_norm": False,
   "output_bias": False,

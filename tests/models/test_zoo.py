@@ -31,6 +31,7 @@ COUNTS = {
   "gpt2_774m": 774_030_080,
   "gpt2_1_5b": 1_557_611_200,
   "opt_125m": 125_239_296,
+  "opt_350m": 331_196_416,
   "opt_1_3b": 1_315_758_080,
   "opt_2_7b": 2_651_596_800,
   "opt_6_7b": 6_658_473_984,
@@ -163,6 +164,17 @@ def test_every_architecture_has_a_number():
 PEERS = {
   "gpt2_124m": ("GPT2", {}),
   "opt_125m": ("OPT", {}),
+  "opt_350m": (
+    "OPT",
+    {
+      "hidden_size": 1024,
+      "num_hidden_layers": 24,
+      "num_attention_heads": 16,
+      "ffn_dim": 4096,
+      "word_embed_proj_dim": 512,
+      "do_layer_norm_before": False,
+    },
+  ),
   "bloom_7b1": ("Bloom", {"hidden_size": 4096, "n_layer": 30, "n_head": 32}),
   "gpt_neox_20b": ("GPTNeoX", {}),
   "phi_1_5": ("Phi", {}),
@@ -461,7 +473,11 @@ def by_opt(config, params):
   theirs[f"{at}.embed_tokens.weight"] = params["embedding"]
   table = np.roll(params["position"]["table"], 2, axis=0)
   theirs[f"{at}.embed_positions.weight"] = table
-  put(theirs, f"{at}.final_layer_norm", norm(params["final_norm"]))
+  if "final_norm" in params:
+    put(theirs, f"{at}.final_layer_norm", norm(params["final_norm"]))
+  if "embed_up" in params:
+    put(theirs, f"{at}.project_in", linear(params["embed_up"]))
+    put(theirs, f"{at}.project_out", linear(params["embed_down"]))
   names = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "out_proj"}
   for i, block in enumerate(blocks(config, params)):
     at = f"model.decoder.layers.{i}"
@@ -494,16 +510,21 @@ FUNCTIONS_QUICK = ("bloom_560m", "pythia_160m", "gemma_2b")
 
 # Entry -> transformers' family, names, layers, what is small here, and there.
 GPT_SMALL = {"model.ff_dim": 4 * D}
+OPT_THERE = {
+  "ffn_dim": 4 * D,
+  "word_embed_proj_dim": D,
+  "max_position_embeddings": 62,
+  "pad_token_id": 1,
+}
 FUNCTIONS = {
   "gpt2_124m": ("GPT2", by_gpt2, 3, GPT_SMALL, {"n_positions": 64}),
   "opt_125m": (
     *("OPT", by_opt, 3, GPT_SMALL),
-    {
-      "ffn_dim": 4 * D,
-      "word_embed_proj_dim": D,
-      "max_position_embeddings": 62,
-      "pad_token_id": 1,
-    },
+    OPT_THERE,
+  ),
+  "opt_350m": (
+    *("OPT", by_opt, 3, GPT_SMALL | {"model.embed_rank": 20}),
+    OPT_THERE | {"word_embed_proj_dim": 20, "do_layer_norm_before": False},
   ),
   "bloom_560m": ("Bloom", by_bloom, 3, GPT_SMALL, {}),
   "mpt_7b": (

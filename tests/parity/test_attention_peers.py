@@ -22,6 +22,7 @@ PROVES = (
   "mixer:attention",
   "mixer:sliding_window",
   "mixer:differential",
+  "mixer:longformer",
   "mixer:mla",
   "position:alibi",
   "position:t5",
@@ -34,6 +35,7 @@ AGAINST = {
   "mixer:attention": "transformers Qwen2Attention, Qwen3Attention",
   "mixer:sliding_window": "transformers MistralAttention",
   "mixer:differential": "transformers DiffLlamaAttention",
+  "mixer:longformer": "transformers LongformerSelfAttention",
   "mixer:mla": "transformers DeepseekV2Attention, DeepseekV3Attention",
   "position:alibi": "transformers build_alibi_tensor",
   "position:t5": "transformers T5Attention",
@@ -44,6 +46,7 @@ AGAINST = {
 }
 
 B, T, D = 2, 13, 24
+N_GLOBAL = 2
 
 
 class Case(NamedTuple):
@@ -135,6 +138,50 @@ def qwen3(ours):
 def differential(ours):
   names = [f"lambda_{a}{i}" for a in "qk" for i in (1, 2)]
   return usual(ours) | {name: ours[f"mixer/{name}"] for name in names}
+
+
+def longformer(ours):
+  found = {"out.weight": ours["mixer/o/kernel"].reshape(-1, D).T}
+  found["out.bias"] = ours["mixer/o/bias"]
+  names = {"q": "query", "k": "key", "v": "value"}
+  for name, theirs in names.items():
+    for of, more in (("", ""), ("global_", "_global")):
+      place = f"mixer/{of}{name}"
+      found[f"{theirs}{more}.weight"] = flat(ours[f"{place}/kernel"])
+      found[f"{theirs}{more}.bias"] = ours[f"{place}/bias"].reshape(-1)
+  return found
+
+
+def build_longformer(config):
+  theirs = importlib.import_module(
+    "transformers.models.longformer.configuration_longformer"
+  )
+  settings = theirs.LongformerConfig(
+    hidden_size=D,
+    num_attention_heads=config.n_heads,
+    attention_probs_dropout_prob=0.0,
+    attention_window=[4, 4],  # 2 on either side
+  )
+  attention = module("longformer").LongformerSelfAttention(settings, layer_id=1)
+  attention.out = torch.nn.Linear(D, D)
+
+  def call(x, mask):
+    # Rows of whole windows; 0 is a token, 1 a global one, -1 padding.
+    room = -T % 4
+    x = torch.nn.functional.pad(x, (0, 0, 0, room))
+    kind = torch.full((B, T + room), -10_000.0)
+    kind[:, :T] = 0
+    kind[:, :N_GLOBAL] = 10_000.0
+    y = attention(
+      x,
+      attention_mask=kind,
+      is_index_masked=kind < 0,
+      is_index_global_attn=kind > 0,
+      is_global_attn=True,
+    )[0]
+    return attention.out(y[:, :T])
+
+  return attention, call
 
 
 def latent(ours):
@@ -287,6 +334,22 @@ CASES = {
     {},
     differential,
     peer_of("diffllama", attention_bias=False, rope_parameters=ROPE),
+  ),
+  "longformer": Case(
+    "longformer",
+    {
+      "position": "none",
+      "n_kv_heads": 4,
+      "use_bias": True,
+      "opts": {
+        "longformer.window": 3,
+        "longformer.n_global": N_GLOBAL,
+        "longformer.own_projections": True,
+      },
+    },
+    longformer,
+    build_longformer,
+    causal=False,
   ),
   "deepseek_v2": Case(
     "mla",
