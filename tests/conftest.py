@@ -1,6 +1,7 @@
 """Eight devices on the CPU, and shapes checked at run time, in every test."""
 
 import os
+import pathlib
 
 # Before jax is imported: it reads this once. Tests compile far more than they
 # compute. A light back end halves their time; fusions by way of LLVM alone, and
@@ -31,6 +32,21 @@ def pytest_runtest_makereport(item, call):
     report.outcome = "failed"
     report.longrepr = f"a parity test may not be skipped: {report.longrepr}"
   return report
+
+
+# Linux gives a process 65,530 mappings, and every compiled program takes some:
+# beyond them LLVM stops with a segmentation fault.
+MAPPINGS = pathlib.Path("/proc/self/maps")
+MOST_MAPPINGS = 30_000
+
+
+@pytest.fixture(autouse=True)
+def _room_for_programs():
+  yield
+  if MAPPINGS.exists() and MAPPINGS.read_bytes().count(b"\n") > MOST_MAPPINGS:
+    import jax
+
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

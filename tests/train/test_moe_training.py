@@ -97,8 +97,10 @@ def test_a_bias_goes_by_its_rate_towards_an_even_load(small, optimizer):
   # The first update's choices had no bias yet, and no norm sees its gradient.
   for name in ("loss", "grad_norm", "moe/max_load/1", "moe/entropy"):
     np.testing.assert_allclose(metrics[name], without[name], rtol=1e-6)
+  # Two programs, each with its own order of fp32 sums: an update of some 1e-2
+  # differs by its rounding, wherever the weight itself is near 0.
   np.testing.assert_allclose(
-    router["logits"]["kernel"], plain["logits"]["kernel"], rtol=1e-5
+    router["logits"]["kernel"], plain["logits"]["kernel"], rtol=1e-5, atol=1e-8
   )
 
 
