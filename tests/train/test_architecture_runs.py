@@ -1,8 +1,9 @@
-"""Every mixer, position, ffn and norm in the real job: it learns, it resumes.
+"""Every mixer, position, ffn, router and norm in the real job.
 
 Each trains a few updates from configs/lm/tiny.py, resumes to the bit, and
-samples the same tokens with the decode state and without. A few of them under
-`slow`, the whole registries under `long`.
+samples the same tokens with the decode state and without; what sees later
+tokens is refused there. A few of them under `slow`, the whole registries under
+`long`.
 """
 
 import shutil
@@ -14,12 +15,15 @@ import pytest
 from small_options import small_options
 
 from ablax.data.prepare import fixed_tokenizer
+from ablax.errors import UserError
 from ablax.infer.sampling import Sampling, generate
 from ablax.models import lm
 from ablax.models.ffn import FFNS
 from ablax.models.mixers import MIXERS
 from ablax.models.norms import NORMS
 from ablax.models.positions import POSITIONS
+from ablax.models.routers import ROUTERS
+from ablax.models.state import sees_later
 from ablax.train.checkpoint import Checkpoints
 from ablax.train.config import load
 from ablax.train.logs import read_metrics
@@ -45,12 +49,19 @@ SHORT = {
 ALL = {
   f"{registry.key}={name}": {registry.key: name}
   | {f"model.opts.{key}": value for key, value in small_options(name).items()}
-  for registry in (MIXERS, POSITIONS, FFNS, NORMS)
+  for registry in (MIXERS, POSITIONS, FFNS, NORMS, ROUTERS)
   for name in registry.own
 }
+MOE = {"model.ffn": "moe"} | {
+  f"model.opts.{key}": value for key, value in small_options("moe").items()
+}
+for name in ROUTERS.own:
+  ALL[f"{ROUTERS.key}={name}"] |= MOE
+ALL[f"{ROUTERS.key}=switch"]["model.opts.moe.top_k"] = 1
 QUICK = (
   *("model.mixer=streaming", "model.mixer=mla"),
   *("model.position=t5", "model.ffn=moe"),
+  "model.opts.moe.router=expert_choice",
 )
 
 
@@ -93,6 +104,10 @@ def check(config, folder):
   model, tokenizer = setup.config.model, fixed_tokenizer(config.data)
   prompt = tokenizer.encode("import jax.numpy as")
   settings = Sampling(temperature=0.0, max_tokens=12)
+  if sees_later(model):
+    with pytest.raises(UserError, match="is not causal, so it can't generate"):
+      generate(model, state.params, tokenizer, [prompt], settings)
+    return
   (completion,) = generate(model, state.params, tokenizer, [prompt], settings)
   n = len(completion.tokens)
   assert n >= 3
