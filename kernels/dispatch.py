@@ -28,6 +28,14 @@ OPS: dict[str, dict[str, str]] = {
     "reference": "grouped_matmul.reference:grouped_matmul",
     "xla": "grouped_matmul.xla:grouped_matmul",
   },
+  "linear_scan": {
+    "reference": "linear_scan.reference:linear_scan",
+    "xla": "linear_scan.xla:linear_scan",
+  },
+  "delta_rule": {
+    "reference": "delta_rule.reference:delta_rule",
+    "xla": "delta_rule.xla:delta_rule",
+  },
 }
 
 # op -> backend -> what `auto` means there ("*": any other backend)
@@ -35,6 +43,8 @@ AUTO: dict[str, dict[str, str]] = {
   "flash_attention": {"*": "xla"},
   "cross_entropy": {"*": "xla"},
   "grouped_matmul": {"*": "xla"},
+  "linear_scan": {"*": "xla"},
+  "delta_rule": {"*": "xla"},
 }
 
 

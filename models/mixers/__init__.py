@@ -83,5 +83,10 @@ MIXERS = Registry(
     "longformer": "longformer:Longformer",
     "bigbird": "bigbird:BigBird",
     "native_sparse": "native_sparse:NativeSparse",
+    "linear_attention": "linear_attention:LinearAttention",
+    "retention": "retention:Retention",
+    "gla": "gla:GLA",
+    "delta_net": "delta_net:DeltaNet",
+    "gated_delta_net": "gated_delta_net:GatedDeltaNet",
   },
 )

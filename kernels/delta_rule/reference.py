@@ -1,0 +1,33 @@
+"""The delta rule a token at a time: the oracle."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+
+def delta_rule(
+  q_BTNK: Float[Array, "B T N K"],
+  k_BTNK: Float[Array, "B T N K"],
+  v_BTNV: Float[Array, "B T N V"],
+  g_BTNX: Float[Array, "B T N X"],
+  a_BTNK: Float[Array, "B T N K"],
+  b_BTNK: Float[Array, "B T N K"],
+  starts_BT: Bool[Array, "B T"],
+  state_BNKV: Float[Array, "B N K V"],
+) -> tuple[Float[Array, "B T N V"], Float[Array, "B N K V"]]:
+  """Outputs of all tokens, and the state after the last one."""
+
+  def step(S_BNKV, token):
+    q, k, v_BNV, g_BNX, a, b, starts_B = token
+    S_BNKV = jnp.where(starts_B[:, None, None, None], 0, S_BNKV)
+    read_BNV = jnp.einsum("BNKV,BNK->BNV", S_BNKV, a)
+    S_BNKV = jnp.exp(g_BNX)[..., None] * S_BNKV
+    S_BNKV += b[..., None] * read_BNV[..., None, :]
+    S_BNKV += k[..., None] * v_BNV[..., None, :]
+    return S_BNKV, jnp.einsum("BNKV,BNK->BNV", S_BNKV, q)
+
+  arrays = (q_BTNK, k_BTNK, v_BTNV, g_BTNX, a_BTNK, b_BTNK)
+  floats = (x.astype(jnp.float32) for x in arrays)
+  tokens = [jnp.moveaxis(x, 1, 0) for x in (*floats, starts_BT)]
+  state_BNKV, o_TBNV = jax.lax.scan(step, state_BNKV, tokens)
+  return jnp.moveaxis(o_TBNV, 0, 1), state_BNKV
