@@ -38,7 +38,7 @@ def get_config() -> ConfigDict:
   m.pattern = ("attention",)
   m.first = ()  # layers before the pattern begins
   m.mixer = ""  # short for pattern = (mixer,)
-  m.position = "rope"
+  m.position = "auto"  # rope where a mixer of the pattern uses one, else none
   m.ffn = "glu"
   m.norm = "rms_norm"
   m.norm_eps = 1e-5

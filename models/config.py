@@ -150,7 +150,9 @@ class ModelConfig:
     mixers = [MIXERS[mixer] for mixer in self.mixers]
     for entry in (*mixers, *(FFNS[ffn] for ffn in self.ffns)):
       entry.check(self)
-    self._check_position([mixer.position_word(self) for mixer in mixers])
+    self._check_position(
+      [mixer.position_word(self) for mixer in mixers if mixer.positional]
+    )
     if self.embed_scale <= 0:
       raise UserError(
         f"model.embed_scale={self.embed_scale} must be positive; 1 leaves"
@@ -184,7 +186,15 @@ class ModelConfig:
     from .positions import POSITIONS, Position
 
     acts = POSITIONS[self.position].embed is not Position.embed
-    if not acts and all(words) and self.position not in words:
+    if acts or self.position in words:
+      return
+    if not words and self.position != "none":
+      raise UserError(
+        f"model.position={self.position!r} acts on queries and keys of softmax"
+        f" attention, and model.pattern={self.pattern} has none; set it to"
+        " none, or to learned or sinusoidal, which act on the embeddings"
+      )
+    if words and all(words):
       raise UserError(
         f"model.position={self.position!r} is used by no layer: all have"
         f" another of their own; set it to {words[0]!r}"

@@ -16,6 +16,7 @@ OPTIONS = {
     "n_selected": 4,
     "window": 3,
   },
+  "gla": {"gate_rank": 3},
   "moe": {"n_experts": 4, "expert_dim": 16},
   "rerope": {"window": 6},
   "t5": {"buckets": 8, "max_distance": 12},

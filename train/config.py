@@ -253,8 +253,14 @@ def resolve(
     for (name, key), value in of_task.items():
       if values[name][key] == defaults[name][key]:
         values[name][key] = value
-  if values["model"]["compute_dtype"] == "auto":
-    values["model"]["compute_dtype"] = best_dtype()
+  model = values["model"]
+  if model["compute_dtype"] == "auto":
+    model["compute_dtype"] = best_dtype()
+  if model["position"] == "auto":
+    words = (*model["first"], *model["pattern"])
+    mixers = [Layer.of(word, model["ffn"]).mixer for word in words]
+    placed = any(MIXERS[mixer].positional for mixer in mixers)
+    model["position"] = "rope" if placed else "none"
 
   given = {name: values[name].get("opts", {}) for name in NAMESPACES}
   chosen: dict[str, dict[str, Any]] = {name: {} for name in NAMESPACES}

@@ -25,6 +25,7 @@ class Mixer(nn.Module):
     batch_dependent: an example's output depends on the others.
     decodable: has a state, so that text can be generated.
     of_source: reads `ctx.source_BTD`, the stream before `model.pattern` began.
+    positional: an entry of POSITIONS acts within it.
   """
 
   config: ModelConfig
@@ -33,6 +34,7 @@ class Mixer(nn.Module):
   batch_dependent: ClassVar[bool] = False
   decodable: ClassVar[bool] = True
   of_source: ClassVar[bool] = False
+  positional: ClassVar[bool] = False
 
   @classmethod
   def check(cls, config: ModelConfig) -> None:

@@ -114,6 +114,7 @@ class Attention(Mixer):
   Those that differ in who sees whom override `window` or `mask`.
   """
 
+  positional = True
   word: ClassVar[str] = "attention"
   option_type: ClassVar[Any] = Options
 
@@ -207,8 +208,7 @@ class Attention(Mixer):
   ) -> tuple[Array, dict[str, Array]]:
     """Queries of a stream; keys and values of others, k and v after a name.
 
-    Args:
-      prefix: before the parameters' names.
+    Parameters have `prefix` before their names.
     """
     c = self.config
     o = self.options(c)

@@ -79,7 +79,11 @@ class Taylor(FeatureMap):
 def directions(H: int, n: int) -> np.ndarray:
   """n rows, orthogonal in blocks of H, as long as normal vectors are."""
   rng = np.random.default_rng(0)
-  blocks = [np.linalg.qr(rng.normal(size=(H, H)))[0] for _ in range(-(-n // H))]
+  blocks = []
+  for _ in range(-(-n // H)):
+    q, r = np.linalg.qr(rng.normal(size=(H, H)))
+    # QR prefers some signs; without these it is uniform.
+    blocks.append(q * np.sign(np.diag(r)))
   lengths = np.linalg.norm(rng.normal(size=(n, H)), axis=1)
   return np.concatenate(blocks)[:n] * lengths[:, None]
 

@@ -13,8 +13,9 @@ from ...kernels.dispatch import dispatch
 from .feature_maps import FEATURE_MAPS
 from .recurrence import HeadOptions, HeadRecurrence, Leaf
 
-# Under sums of features of 0 or more, which relu may leave at 0.
-_LEAST = 1e-6
+# Under sums of features of 0 or more, which relu may leave at 0: then what is
+# divided is 0 too, and its gradient.
+_LEAST = 1e-10
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,12 +17,17 @@ SOME_POSITIONS = ("rope", "t5", "rerope")
 WITH_WEIGHTS = ("t5", "transformer_xl", "tupe", "deberta")
 
 
-ALL = [(m, p) for m in MIXERS.own for p in POSITIONS.own]
+def positions(mixer):
+  return POSITIONS.own if MIXERS[mixer].positional else ("none",)
+
+
+ALL = [(m, p) for m in MIXERS.own for p in positions(m)]
 QUICK = [
   (m, p)
   for m, p in ALL
   if m in SOME_MIXERS
   or p in SOME_POSITIONS
+  or not MIXERS[m].positional
   or (m, p) == ("streaming", "transformer_xl")  # farther than it has slots
 ]
 
@@ -47,7 +52,8 @@ def test_the_contract_holds(model_config, mixer, position):
 @pytest.mark.slow
 @pytest.mark.parametrize(
   ("mixer", "position"),
-  [(m, "rope") for m in MIXERS.own] + [("attention", p) for p in WITH_WEIGHTS],
+  [(m, "rope" if MIXERS[m].positional else "none") for m in MIXERS.own]
+  + [("attention", p) for p in WITH_WEIGHTS],
 )
 def test_the_contract_holds_on_eight_devices(model_config, mixer, position):
   check(model_config, mixer, position)
@@ -59,3 +65,16 @@ def test_the_contract_holds_on_eight_devices(model_config, mixer, position):
 )
 def test_the_contract_holds_for_the_other_pairs(model_config, mixer, position):
   check(model_config, mixer, position, meshes=False)
+
+
+@pytest.mark.parametrize(
+  "mixer", [m for m in MIXERS.own if not MIXERS[m].positional]
+)
+def test_a_position_without_a_meaning_is_refused(model_config, mixer):
+  with pytest.raises(
+    UserError, match=r"position='t5' acts on queries and keys"
+  ):
+    model_config(pattern=(mixer,), position="t5")
+  model_config(pattern=(mixer,), position="learned")
+  assert model_config(pattern=(mixer,)).position == "none"
+  assert model_config(pattern=(mixer, "attention")).position == "rope"

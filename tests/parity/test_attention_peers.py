@@ -5,18 +5,11 @@ built with random weights; each case says where ours go in them.
 """
 
 import importlib
-from collections.abc import Callable
-from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-
-from ablax.models.context import Context
-from ablax.models.once import Alone
-from ablax.models.param import init_params, path_of, specs
+from peers import B, Case, D, T, check, flat, module
 
 PROVES = (
   "mixer:attention",
@@ -45,29 +38,7 @@ AGAINST = {
   "feature:qk_norm": "transformers Qwen3Attention",
 }
 
-B, T, D = 2, 13, 24
 N_GLOBAL = 2
-
-
-class Case(NamedTuple):
-  """A mixer of ours, and a function that makes the peer.
-
-  Attributes:
-    peer: from our parameters (or their gradients, in the same tree) by path to
-      those of the peer, by its names.
-    build: makes the module, and what calls it on x and a mask.
-  """
-
-  mixer: str
-  model: dict[str, Any]
-  peer: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
-  build: Callable[[Any], tuple[torch.nn.Module, Callable[..., torch.Tensor]]]
-  causal: bool = True
-
-
-def flat(kernel):
-  """[D, N, H] to a torch Linear's [NH, D]."""
-  return kernel.reshape(kernel.shape[0], -1).T
 
 
 def usual(ours, prefix="", names=("q_proj", "k_proj", "v_proj", "o_proj")):
@@ -83,10 +54,6 @@ def usual(ours, prefix="", names=("q_proj", "k_proj", "v_proj", "o_proj")):
     if f"mixer/{name}/bias" in ours:
       found[f"{prefix}{theirs}.bias"] = ours[f"mixer/{name}/bias"].reshape(-1)
   return found
-
-
-def module(name: str):
-  return importlib.import_module(f"transformers.models.{name}.modeling_{name}")
 
 
 def peer_of(name: str, **more):
@@ -399,69 +366,9 @@ CASES = {
 }
 
 
-def by_path(tree):
-  leaves = jax.tree_util.tree_leaves_with_path(tree)
-  return {path_of(path): np.asarray(leaf) for path, leaf in leaves}
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_it_is_transformers(name, model_config):
-  case = CASES[name]
-  usual = {"position": "rope", "d_model": D, "pattern": (case.mixer,)}
-  config = model_config(**usual | case.model)
-  x = np.random.default_rng(0).normal(size=(B, T, D)).astype(np.float32)
-  at = jnp.broadcast_to(jnp.arange(T), (B, T))
-  ctx = Context(at, causal=case.causal, layer=1)
-  ours = Alone(config, case.mixer)
-  params = init_params(specs(ours, jnp.asarray(x), ctx), jax.random.key(0))
-  # Nothing starts at 0 or at 1: a wrong mapping would not show.
-  leaves, tree = jax.tree.flatten(params)
-  keys = jax.random.split(jax.random.key(1), len(leaves))
-  params = tree.unflatten(
-    a + 0.2 * jax.random.normal(key, a.shape)
-    for key, a in zip(keys, leaves, strict=True)
-  )
-  if "mixer/pair_norm/scale" in by_path(params):  # theirs has no scale
-    scale = params["mixer"]["pair_norm"]["scale"]
-    params["mixer"]["pair_norm"]["scale"] = jnp.ones_like(scale)
-
-  @jax.jit
-  def value_and_grads(params, x):
-    def loss(params, x):
-      y = ours.apply({"params": params}, x, ctx)[0]
-      return jnp.sin(y).sum(), y
-
-    return jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(params, x)
-
-  (_, got), (got_params, got_x) = value_and_grads(params, jnp.asarray(x))
-
-  peer, call = case.build(config)
-  names = case.peer(by_path(params))
-  missing = peer.load_state_dict(
-    {k: torch.tensor(v) for k, v in names.items()}, strict=False
-  )
-  assert not missing.unexpected_keys and not missing.missing_keys, missing
-  seen = np.ones((T, T), bool)
-  ago = np.arange(T)[:, None] - np.arange(T)[None]
-  if case.causal:
-    seen &= ago >= 0
-  if case.mixer == "sliding_window":
-    seen &= ago < 5
-  mask = torch.where(torch.tensor(seen), 0.0, torch.finfo(torch.float32).min)
-  theirs_x = torch.tensor(x, requires_grad=True)
-  peer.eval()
-  want = call(theirs_x, mask[None, None].expand(B, 1, T, T))
-  torch.sin(want).sum().backward()
-
-  # fp32: sums of some 100 terms of size 1 in another order.
-  np.testing.assert_allclose(got, want.detach(), rtol=0, atol=2e-5)
-  np.testing.assert_allclose(got_x, theirs_x.grad, rtol=0, atol=1e-4)
-  want_params = dict(peer.named_parameters())
-  for key, grad in case.peer(by_path(got_params)).items():
-    theirs = want_params[key].grad
-    np.testing.assert_allclose(
-      grad, theirs, rtol=0, atol=1e-5 * max(1, float(theirs.abs().max())) + 1e-4
-    )
+  check(CASES[name], model_config)
 
 
 @pytest.mark.parametrize("n_heads", [1, 2, 3, 8, 12, 40])

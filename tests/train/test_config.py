@@ -552,6 +552,7 @@ WORDS = {
 # one of which there was none; and what changes no number.
 APART = (
   *("model.mixer", "model.mup_base", "model.n_ahead"),
+  "model.tie_embed_maps",
   *("objective.name", "data.prefetch", "data.eval_lengths"),
 )
 KEYS = [
@@ -621,6 +622,8 @@ class Options:
 
 @MIXERS.register("p_mixer")
 class P(Mixer):
+  positional = True
+
   pass
 
 

@@ -1,0 +1,310 @@
+"""Mixers with a state are transformers' modules, or flash-linear-attention's.
+
+fla's naive forms are functions of q, k, v and gates; the modules around them
+are written here, from the papers. Its files are loaded one by one: the package
+asks for Triton.
+"""
+
+import functools
+import importlib.util
+import pathlib
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from peers import Case, D, T, check, flat, module
+
+from ablax.models.mixers.feature_maps import FEATURE_MAPS, directions
+
+PROVES = (
+  "mixer:linear_attention",
+  "mixer:retention",
+  "mixer:gla",
+  "mixer:delta_net",
+  "mixer:gated_delta_net",
+)
+AGAINST = {
+  "mixer:linear_attention": "fla-core naive_recurrent_linear_attn",
+  "mixer:retention": "fla-core naive_retention",
+  "mixer:gla": "fla-core naive_recurrent_gla",
+  "mixer:delta_net": "fla-core delta_rule_recurrence",
+  "mixer:gated_delta_net": "transformers Qwen3NextGatedDeltaNet",
+}
+
+
+@functools.cache
+def naive(op):
+  """fla's module of an op's naive forms."""
+  (folder,) = importlib.util.find_spec("fla").submodule_search_locations
+  path = pathlib.Path(folder) / "ops" / op / "naive.py"
+  spec = importlib.util.spec_from_file_location(f"naive_{op}", path)
+  found = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(found)
+  return found
+
+
+def as_torch(ours):
+  """Each of our parameters under its path, dots for slashes."""
+  return {path.replace("/", "_"): value for path, value in ours.items()}
+
+
+class OfPaths(torch.nn.Module):
+  """A module with our parameters, by path, and a formula of them and x."""
+
+  def __init__(self, shapes, formula):
+    super().__init__()
+    for name, shape in shapes.items():
+      self.register_parameter(name, torch.nn.Parameter(torch.zeros(shape)))
+    self.formula = formula
+
+  def by_head(self, x, name):
+    kernel = getattr(self, f"mixer_{name}_kernel")
+    return torch.einsum("btd,dnh->bnth", x, kernel)
+
+  def out(self, o):
+    return torch.einsum("bnth,nhd->btd", o, self.mixer_o_kernel)
+
+  def normed(self, o, scale=True):
+    o = o * torch.rsqrt(o.square().mean(-1, keepdim=True) + 1e-5)
+    return o * self.mixer_norm_scale if scale else o
+
+  def forward(self, x):
+    return self.formula(self, x)
+
+
+def of_paths(formula, **sizes):
+  """A builder of it: `sizes` are shapes by our path, "_" for "/"."""
+
+  def build(config):
+    del config
+    peer = OfPaths({f"mixer_{k}": v for k, v in sizes.items()}, formula)
+    return peer, lambda x, mask: peer(x)
+
+  return build
+
+
+N, K, V = 4, 6, 5
+BY_HEAD = {
+  f"{name}_kernel": (D, N, size)
+  for name, size in zip("qkv", (K, K, V), strict=True)
+}
+OUT = {"o_kernel": (N, V, D)}
+
+
+def by_time(a):
+  return a.transpose(1, 2)
+
+
+def linear_attention(phi, normalize):
+  def formula(m, x):
+    q, k = (phi(m, name, m.by_head(x, name)) for name in "qk")
+    v = m.by_head(x, "v")
+    o, _ = naive("linear_attn").naive_recurrent_linear_attn(
+      *map(by_time, (q, k, v)), scale=1.0, normalize=normalize
+    )
+    return m.out(by_time(o))
+
+  return formula
+
+
+def taylor(m, name, x):
+  x = x / K**0.25
+  square = torch.einsum("bnti,bntj->bntij", x, x).flatten(-2) / 2**0.5
+  return torch.cat([torch.ones_like(x[..., :1]), x, square], -1)
+
+
+def random(m, name, x):
+  w = torch.tensor(directions(K, 9), dtype=torch.float32)
+  x = x / K**0.25
+  return torch.exp(x @ w.T - x.square().sum(-1, keepdim=True) / 2) / 3
+
+
+def hedgehog(m, name, x):
+  w = getattr(m, f"mixer_{name}_features_kernel")
+  b = getattr(m, f"mixer_{name}_features_bias")
+  y = torch.einsum("bnth,nhf->bntf", x, w) + b[:, None]
+  return torch.softmax(torch.cat([y, -y], -1), -1)
+
+
+PHI = {
+  "elu": lambda m, name, x: torch.nn.functional.elu(x) + 1,
+  "relu": lambda m, name, x: torch.relu(x),
+  "identity": lambda m, name, x: x,
+  "taylor": taylor,
+  "random": random,
+  "hedgehog": hedgehog,
+}
+
+
+def retention(m, x):
+  angle = 10_000.0 ** -torch.linspace(0, 1, K // 2)
+  turn = torch.polar(torch.ones(T, K // 2), torch.arange(T)[:, None] * angle)
+
+  def turned(name):
+    pairs = m.by_head(x, name).unflatten(-1, (-1, 2)).contiguous()
+    return torch.view_as_real(torch.view_as_complex(pairs) * turn).flatten(-2)
+
+  q, k, v = turned("q"), turned("k"), m.by_head(x, "v")
+  o = naive("retention").naive_retention(q, k, v)
+  gate = torch.nn.functional.silu(m.by_head(x, "gate"))
+  return m.out(m.normed(o, scale=False) * gate)
+
+
+def gla(m, x):
+  q, k, v = (m.by_head(x, name) for name in "qkv")
+  low = x @ m.mixer_decay_down_kernel
+  logits = torch.einsum("btr,rnk->btnk", low, m.mixer_decay_up_kernel)
+  g = torch.nn.functional.logsigmoid(logits + m.mixer_decay_up_bias) / 16
+  o, _ = naive("gla").naive_recurrent_gla(*map(by_time, (q, k, v)), g)
+  gate = torch.nn.functional.silu(m.by_head(x, "gate"))
+  return m.out(m.normed(by_time(o)) * gate)
+
+
+def delta_net(m, x):
+  found = {}
+  for name in "qkv":
+    y = m.by_head(x, name)
+    weight = getattr(m, f"mixer_conv_{name}_kernel")
+    y = torch.nn.functional.pad(y, (0, 0, len(weight) - 1, 0))
+    y = sum(w[:, None] * y[:, :, i : i + T] for i, w in enumerate(weight))
+    found[name] = torch.nn.functional.silu(y)
+  q, k = (
+    a * torch.rsqrt(a.square().sum(-1, keepdim=True) + 1e-6)
+    for a in (found["q"], found["k"])
+  )
+  beta = torch.sigmoid(x @ m.mixer_beta_kernel).transpose(1, 2)
+  o, _ = naive("delta_rule").delta_rule_recurrence(q, k, found["v"], beta)
+  return m.out(m.normed(o))
+
+
+def build_gated(config):
+  theirs = importlib.import_module(
+    "transformers.models.qwen3_next.configuration_qwen3_next"
+  )
+  settings = theirs.Qwen3NextConfig(
+    hidden_size=D,
+    num_hidden_layers=4,
+    linear_num_key_heads=N,
+    linear_num_value_heads=N,
+    linear_key_head_dim=K,
+    linear_value_head_dim=V,
+    linear_conv_kernel_dim=4,
+    rms_norm_eps=config.norm_eps,
+  )
+  peer = module("qwen3_next").Qwen3NextGatedDeltaNet(settings, layer_idx=0)
+  return peer, lambda x, mask: peer(x)
+
+
+def gated_delta_net(ours):
+  of = {k.removeprefix("mixer/"): v for k, v in ours.items()}
+  # Matrices and convolutions of several, in their order.
+  by_head = [of[f"{name}/kernel"] for name in ("q", "k", "v", "gate")]
+  pair = [of[f"{name}/kernel"][..., None] for name in ("beta", "decay")]
+  convs = [of[f"conv_{name}/kernel"].reshape(4, -1).T for name in "qkv"]
+  return {
+    "in_proj_qkvz.weight": flat(np.concatenate(by_head, axis=-1)),
+    "in_proj_ba.weight": flat(np.concatenate(pair, axis=-1)),
+    "conv1d.weight": np.concatenate(convs)[:, None],
+    "dt_bias": of["dt_bias"],
+    "A_log": of["log_rate"],
+    "norm.weight": of["norm/scale"],
+    "out_proj.weight": of["o/kernel"].reshape(-1, D).T,
+  }
+
+
+def sized(mixer, **more):
+  opts = {"key_dim": K, "value_dim": V} | more
+  return {"opts": {f"{mixer}.{key}": value for key, value in opts.items()}}
+
+
+GATE = {"gate_kernel": (D, N, V)}
+CASES = {
+  **{
+    f"linear attention, {phi}": Case(
+      "linear_attention",
+      sized(
+        "linear_attention",
+        feature_map=phi,
+        normalize=phi != "identity",
+        n_features=9 if phi == "random" else 0,
+      ),
+      as_torch,
+      of_paths(
+        linear_attention(PHI[phi], phi != "identity"),
+        **BY_HEAD | OUT,
+        **(
+          {}
+          if phi != "hedgehog"
+          else {f"{n}_features_kernel": (N, K, K) for n in "qk"}
+          | {f"{n}_features_bias": (N, K) for n in "qk"}
+        ),
+      ),
+    )
+    for phi in FEATURE_MAPS
+  },
+  "retention": Case(
+    "retention",
+    sized("retention"),
+    as_torch,
+    of_paths(retention, **BY_HEAD | OUT | GATE),
+  ),
+  "gla": Case(
+    "gla",
+    sized("gla", gate_rank=3),
+    as_torch,
+    of_paths(
+      gla,
+      **BY_HEAD | OUT | GATE,
+      decay_down_kernel=(D, 3),
+      decay_up_kernel=(3, N, K),
+      decay_up_bias=(N, K),
+      norm_scale=(V,),
+    ),
+  ),
+  "delta_net": Case(
+    "delta_net",
+    sized("delta_net"),
+    as_torch,
+    of_paths(
+      delta_net,
+      **BY_HEAD | OUT,
+      **{
+        f"conv_{name}_kernel": (4, N, size)
+        for name, size in zip("qkv", (K, K, V), strict=True)
+      },
+      beta_kernel=(D, N),
+      norm_scale=(V,),
+    ),
+  ),
+  "gated_delta_net": Case(
+    "gated_delta_net",
+    sized("gated_delta_net"),
+    gated_delta_net,
+    build_gated,
+  ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_it_is_its_peer(name, model_config):
+  check(CASES[name], model_config)
+
+
+def test_random_features_are_in_the_mean_the_softmax_kernel(
+  model_config,
+):
+  """The more of them, the closer phi(q) phi(k) comes to exp(q k / sqrt(H))."""
+  rng = np.random.default_rng(3)
+  q, k = rng.normal(size=(2, 50, K)) / 2
+  want = np.exp((q * k).sum(-1) / K**0.5)
+  errors = []
+  for n in (6, 6000):
+    phi = FEATURE_MAPS["random"](model_config(), n)
+    made = [
+      np.asarray(phi(jnp.asarray(a[None, :, None], jnp.float32)))[0, :, 0]
+      for a in (q, k)
+    ]
+    got = (made[0] * made[1]).sum(-1)
+    errors.append(np.abs(got / want - 1).mean())
+  assert errors[1] < 0.03 and errors[0] > 5 * errors[1]
