@@ -100,7 +100,10 @@ def get_config() -> ConfigDict:
   # least, and with model.tie_embeddings the output matrix is the embedding.
   o.layer_decay = 1.0
   o.decay_rules = (
-    (r"(^|/)(\w*bias|scale|sinks|alpha|lambda_\w+)$", 0.0),
+    (
+      r"(^|/)(\w*bias|scale|sinks|alpha|lambda_\w+|log_rate|skip|bonus|mix\w*)$",
+      0.0,
+    ),
     (".*", 1.0),
   )
   o.average = "none"  # of the weights, to evaluate with

@@ -36,6 +36,14 @@ OPS: dict[str, dict[str, str]] = {
     "reference": "delta_rule.reference:delta_rule",
     "xla": "delta_rule.xla:delta_rule",
   },
+  "diagonal_scan": {
+    "reference": "diagonal_scan.reference:diagonal_scan",
+    "xla": "diagonal_scan.xla:diagonal_scan",
+  },
+  "selective_scan": {
+    "reference": "selective_scan.reference:selective_scan",
+    "xla": "selective_scan.xla:selective_scan",
+  },
 }
 
 # op -> backend -> what `auto` means there ("*": any other backend)
@@ -45,6 +53,8 @@ AUTO: dict[str, dict[str, str]] = {
   "grouped_matmul": {"*": "xla"},
   "linear_scan": {"*": "xla"},
   "delta_rule": {"*": "xla"},
+  "diagonal_scan": {"*": "xla"},
+  "selective_scan": {"*": "xla"},
 }
 
 

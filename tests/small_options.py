@@ -16,6 +16,8 @@ OPTIONS = {
     "n_selected": 4,
     "window": 3,
   },
+  "mamba": {"state": 4},
+  "mamba2": {"state": 6, "groups": 2},
   "gla": {"gate_rank": 3},
   "moe": {"n_experts": 4, "expert_dim": 16},
   "rerope": {"window": 6},

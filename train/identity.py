@@ -13,7 +13,9 @@ from typing import Any
 HOW = ("mesh", "eval", "checkpoint", "log")
 
 # The default rule of what has no decay, now and when it had less to name.
-UNDECAYED = r"(^|/)(\w*bias|scale|sinks|alpha|lambda_\w+)$"
+UNDECAYED = (
+  r"(^|/)(\w*bias|scale|sinks|alpha|lambda_\w+|log_rate|skip|bonus|mix\w*)$"
+)
 UNDECAYED_BEFORE = r"(^|/)(bias|scale)$"
 
 # Keys that came when there were runs already, with what means off. There they

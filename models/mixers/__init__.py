@@ -90,5 +90,7 @@ MIXERS = Registry(
     "gla": "gla:GLA",
     "delta_net": "delta_net:DeltaNet",
     "gated_delta_net": "gated_delta_net:GatedDeltaNet",
+    "mamba": "mamba:Mamba",
+    "mamba2": "mamba2:Mamba2",
   },
 )

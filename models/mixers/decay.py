@@ -31,3 +31,10 @@ def log_of_rates(least: float, most: float) -> Init:
     return jnp.log(jnp.maximum(rates, 1e-3)).astype(dtype)
 
   return init
+
+
+def log_of_counts(key, shape, dtype):
+  """log of 1, 2, ..., N along the last axis: S4D's real initial rates."""
+  del key
+  counts = jnp.arange(1, shape[-1] + 1, dtype=jnp.float32)
+  return jnp.broadcast_to(jnp.log(counts), shape).astype(dtype)

@@ -51,7 +51,7 @@ def by_path(tree):
 
 def check(case, model_config):
   """Compares the two, with weights of which none starts at 0 or at 1."""
-  usual = {"position": "rope", "d_model": D, "pattern": (case.mixer,)}
+  usual = {"d_model": D, "pattern": (case.mixer,)}
   config = model_config(**usual | case.model)
   x = np.random.default_rng(0).normal(size=(B, T, D)).astype(np.float32)
   at = jnp.broadcast_to(jnp.arange(T), (B, T))

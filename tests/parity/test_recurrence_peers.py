@@ -23,6 +23,8 @@ PROVES = (
   "mixer:gla",
   "mixer:delta_net",
   "mixer:gated_delta_net",
+  "mixer:mamba",
+  "mixer:mamba2",
 )
 AGAINST = {
   "mixer:linear_attention": "fla-core naive_recurrent_linear_attn",
@@ -30,6 +32,8 @@ AGAINST = {
   "mixer:gla": "fla-core naive_recurrent_gla",
   "mixer:delta_net": "fla-core delta_rule_recurrence",
   "mixer:gated_delta_net": "transformers Qwen3NextGatedDeltaNet",
+  "mixer:mamba": "transformers MambaMixer",
+  "mixer:mamba2": "transformers Mamba2Mixer",
 }
 
 
@@ -213,6 +217,59 @@ def gated_delta_net(ours):
   }
 
 
+def build_mamba(name, **sizes):
+  def build(config):
+    theirs = importlib.import_module(
+      f"transformers.models.{name}.configuration_{name}"
+    )
+    settings = getattr(theirs, f"{name.title()}Config")(
+      hidden_size=D,
+      num_hidden_layers=2,
+      conv_kernel=4,
+      expand=2,
+      layer_norm_epsilon=config.norm_eps,
+      **sizes,
+    )
+    peer = getattr(module(name), f"{name.title()}Mixer")(settings, layer_idx=1)
+    return peer, lambda x, mask: peer(x)
+
+  return build
+
+
+def mamba(ours):
+  of = {k.removeprefix("mixer/"): v for k, v in ours.items()}
+  into = [of[f"{name}/kernel"].T for name in ("x", "gate")]
+  small = [of[f"{name}/kernel"].T for name in ("dt_down", "b", "c")]
+  return {
+    "in_proj.weight": np.concatenate(into),
+    "conv1d.weight": of["conv/kernel"].T[:, None],
+    "conv1d.bias": of["conv/bias"],
+    "x_proj.weight": np.concatenate(small),
+    "dt_proj.weight": of["dt_up/kernel"].T,
+    "dt_proj.bias": of["dt_bias"],
+    "A_log": of["log_rate"],
+    "D": of["skip"],
+    "out_proj.weight": of["o/kernel"].T,
+  }
+
+
+def mamba2(ours):
+  of = {k.removeprefix("mixer/"): v for k, v in ours.items()}
+  into = [flat(of[f"{name}/kernel"]) for name in ("gate", "x", "b", "c", "dt")]
+  convs = [of[f"conv_{name}/kernel"].reshape(4, -1).T for name in "xbc"]
+  biases = [of[f"conv_{name}/bias"].reshape(-1) for name in "xbc"]
+  return {
+    "in_proj.weight": np.concatenate(into),
+    "conv1d.weight": np.concatenate(convs)[:, None],
+    "conv1d.bias": np.concatenate(biases),
+    "dt_bias": of["dt_bias"],
+    "A_log": of["log_rate"],
+    "D": of["skip"],
+    "norm.weight": of["scale"].reshape(-1),
+    "out_proj.weight": of["o/kernel"].reshape(-1, D).T,
+  }
+
+
 def sized(mixer, **more):
   opts = {"key_dim": K, "value_dim": V} | more
   return {"opts": {f"{mixer}.{key}": value for key, value in opts.items()}}
@@ -277,6 +334,27 @@ CASES = {
       norm_scale=(V,),
     ),
   ),
+  "mamba": Case(
+    "mamba",
+    {"opts": {"mamba.state": 7, "mamba.dt_rank": 3}},
+    mamba,
+    build_mamba("mamba", state_size=7, time_step_rank=3),
+  ),
+  **{
+    f"mamba2, {groups} groups": Case(
+      "mamba2",
+      {"opts": {"mamba2.state": 6, "mamba2.groups": groups}},
+      mamba2,
+      build_mamba(
+        "mamba2",
+        state_size=6,
+        n_groups=groups,
+        num_heads=N,
+        head_dim=2 * D // N,
+      ),
+    )
+    for groups in (1, 2)
+  },
   "gated_delta_net": Case(
     "gated_delta_net",
     sized("gated_delta_net"),

@@ -1,0 +1,142 @@
+"""Mamba-2: state space duality (Dao and Gu 2024, arXiv:2405.21060)."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from ...errors import UserError
+from ...kernels.dispatch import dispatch
+from ...parallel.rules import constrain
+from ..config import ModelConfig
+from ..linear import Projection
+from ..param import declare, ones
+from .decay import inverse_softplus_of_steps, log_of_rates
+from .recurrence import Leaf, Recurrence, ShortConv
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  expand: int = 2  # channels, times model.d_model
+  state: int = 64  # numbers that each channel keeps, K; published models: 128
+  head_dim: int = 0  # channels of a head; 0: as many heads as model.n_heads
+  groups: int = 1  # sets of B and C, each of as many heads
+  conv: int = 4  # tokens of the convolutions; 1: the token's own
+
+  def __post_init__(self):
+    for key in ("expand", "state", "groups", "conv"):
+      if getattr(self, key) < 1:
+        raise UserError(f"{key}={getattr(self, key)} must be at least 1")
+    if self.head_dim < 0:
+      raise UserError(
+        f"head_dim={self.head_dim} must be positive, or 0 for as many heads as"
+        " model.n_heads"
+      )
+
+
+class Mamba2(Recurrence):
+  """Linear attention with one decay a head, in a gated block.
+
+  B and C are its keys and queries, steps times x its values.
+  """
+
+  word = "mamba2"
+  option_type = Options
+
+  @classmethod
+  def sizes(cls, config: ModelConfig) -> tuple[int, int]:
+    """Heads, and channels of each."""
+    o = cls.options(config)
+    E = o.expand * config.d_model
+    N = E // o.head_dim if o.head_dim else config.n_heads
+    return N, E // max(N, 1)
+
+  @classmethod
+  def check(cls, config):
+    o, (N, V) = cls.options(config), cls.sizes(config)
+    E = o.expand * config.d_model
+    if N < 1 or N * V != E:
+      raise UserError(
+        f"model.mixer='mamba2' has {E} channels, model.opts.mamba2.expand="
+        f"{o.expand} times model.d_model={config.d_model}, which"
+        f" {f'heads of {o.head_dim}' if o.head_dim else f'{N} heads'} do not"
+        " divide; change model.opts.mamba2.head_dim"
+      )
+    if N % o.groups:
+      raise UserError(
+        f"model.opts.mamba2.groups={o.groups} does not divide its {N} heads;"
+        " set it to 1, or to a divisor"
+      )
+
+  @classmethod
+  def leaves(cls, config):
+    o, (N, V) = cls.options(config), cls.sizes(config)
+    W, G, dtype = o.conv - 1, o.groups, config.compute_dtype
+    return {
+      "state": Leaf((N, o.state, V)),
+      "conv_x": Leaf((W, N, V), dtype),
+      "conv_b": Leaf((W, G, o.state), dtype),
+      "conv_c": Leaf((W, G, o.state), dtype),
+    }
+
+  def mix(self, x_BTD, ctx, starts_BT, state):
+    c, o = self.config, self.options(self.config)
+    D, G, K, (N, V) = c.d_model, o.groups, o.state, self.sizes(self.config)
+
+    def into(name, heads, size, axes):
+      spec, shape = "BTD,DNH->BTNH", (D, heads, size)
+      axes = ("embed", *axes)
+      return Projection(c, spec, shape, axes, to_branch=True, name=name)(x_BTD)
+
+    found, kept = {}, {}
+    by_head, by_group = ("heads", "head_dim"), ("latent", "head_dim")
+    for name, heads, size, axes in (
+      ("x", N, V, by_head),
+      ("b", G, K, by_group),
+      ("c", G, K, by_group),
+    ):
+      conv = ShortConv(
+        c, o.conv, (heads, size), axes, bias=True, name=f"conv_{name}"
+      )
+      y, kept[f"conv_{name}"] = conv(
+        into(name, heads, size, axes), starts_BT, state[f"conv_{name}"]
+      )
+      found[name] = jax.nn.silu(y)
+    gate_BTNV = into("gate", N, V, by_head)
+    to_steps = (c, "BTD,DN->BTN", (D, N), ("embed", "heads"))
+    dt_BTN = Projection(*to_steps, bias=False, name="dt")(x_BTD)
+    steps = inverse_softplus_of_steps(1e-3, 1e-1)
+    dt_bias_N = declare(self, "dt_bias", steps, (N,), ("heads",), c.param_dtype)
+    rates = log_of_rates(1.0, 16.0)
+    log_rate_N = declare(
+      self, "log_rate", rates, (N,), ("heads",), c.param_dtype
+    )
+    skip_N = declare(self, "skip", ones, (N,), ("heads",), c.param_dtype)
+    dt_BTN1 = jax.nn.softplus(dt_BTN.astype(jnp.float32) + dt_bias_N)[..., None]
+    x_BTNV = constrain(found["x"], "batch", "seq", "heads", "head_dim")
+    x_BTNV = x_BTNV.astype(jnp.float32)
+    y_BTNV, after = dispatch("linear_scan", c.implementation)(
+      found["c"],
+      found["b"],
+      dt_BTN1 * x_BTNV,
+      -dt_BTN1 * jnp.exp(log_rate_N.astype(jnp.float32))[:, None],
+      starts_BT,
+      state["state"],
+    )
+    y_BTNV += skip_N[:, None] * x_BTNV
+    y_BTNV *= jax.nn.silu(gate_BTNV.astype(jnp.float32))
+    # A norm of all channels of a group.
+    y_BTGX = y_BTNV.reshape(*y_BTNV.shape[:2], G, -1)
+    square = jnp.square(y_BTGX).mean(-1, keepdims=True)
+    y_BTGX *= jax.lax.rsqrt(square + c.norm_eps)
+    scale_NV = declare(self, "scale", ones, (N, V), by_head, c.param_dtype)
+    y_BTNV = y_BTGX.reshape(y_BTNV.shape) * scale_NV
+    out = Projection(
+      c,
+      "BTNH,NHD->BTD",
+      (N, V, D),
+      ("heads", "head_dim", "embed"),
+      to_residual=True,
+      name="o",
+    )
+    return out(y_BTNV.astype(x_BTD.dtype)), {"state": after, **kept}
