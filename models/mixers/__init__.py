@@ -92,5 +92,8 @@ MIXERS = Registry(
     "gated_delta_net": "gated_delta_net:GatedDeltaNet",
     "mamba": "mamba:Mamba",
     "mamba2": "mamba2:Mamba2",
+    "mlstm": "mlstm:MLSTM",
+    "rg_lru": "rg_lru:RGLRU",
+    "min_gru": "min_gru:MinGRU",
   },
 )

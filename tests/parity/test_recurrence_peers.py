@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from peers import Case, D, T, check, flat, module
+from peers import B, Case, D, T, check, flat, module
 
 from ablax.models.mixers.feature_maps import FEATURE_MAPS, directions
 
@@ -25,6 +25,9 @@ PROVES = (
   "mixer:gated_delta_net",
   "mixer:mamba",
   "mixer:mamba2",
+  "mixer:mlstm",
+  "mixer:rg_lru",
+  "mixer:min_gru",
 )
 AGAINST = {
   "mixer:linear_attention": "fla-core naive_recurrent_linear_attn",
@@ -34,6 +37,9 @@ AGAINST = {
   "mixer:gated_delta_net": "transformers Qwen3NextGatedDeltaNet",
   "mixer:mamba": "transformers MambaMixer",
   "mixer:mamba2": "transformers Mamba2Mixer",
+  "mixer:mlstm": "transformers xLSTMLayer",
+  "mixer:rg_lru": "transformers RecurrentGemmaRecurrentBlock",
+  "mixer:min_gru": "paper's form in logarithms, in torch",
 }
 
 
@@ -270,6 +276,83 @@ def mamba2(ours):
   }
 
 
+def build_mlstm(config):
+  theirs = importlib.import_module(
+    "transformers.models.xlstm.configuration_xlstm"
+  )
+  settings = theirs.xLSTMConfig(
+    hidden_size=D,
+    num_heads=N,
+    num_hidden_layers=1,
+    qk_dim_factor=0.5,
+    v_dim_factor=1.0,
+    norm_eps=config.norm_eps,
+    chunkwise_kernel="chunkwise--native_autograd",
+    sequence_kernel="native_sequence__native",
+    step_kernel="native",
+    mode="inference",
+  )
+  peer = module("xlstm").xLSTMLayer(settings)
+  return peer, lambda x, mask: peer(x)[0]
+
+
+def mlstm(ours):
+  of = {k.removeprefix("mixer/"): v for k, v in ours.items()}
+  names = {"q": "q", "k": "k", "v": "v", "gate": "ogate_preact"}
+  found = {f"{b}.weight": flat(of[f"{a}/kernel"]) for a, b in names.items()}
+  for a, b in (("input_gate", "igate_preact"), ("forget_gate", "fgate_preact")):
+    found[f"{b}.weight"] = of[f"{a}/kernel"].T
+    found[f"{b}.bias"] = of[f"{a}_bias"]
+  return found | {
+    "multihead_norm.weight": of["scale"].reshape(-1),
+    "out_proj.weight": of["o/kernel"].reshape(-1, D).T,
+  }
+
+
+def build_rg_lru(config):
+  theirs = importlib.import_module(
+    "transformers.models.recurrent_gemma.configuration_recurrent_gemma"
+  )
+  settings = theirs.RecurrentGemmaConfig(
+    hidden_size=D,
+    lru_width=D,
+    num_attention_heads=N,
+    num_key_value_heads=1,
+    num_hidden_layers=3,
+  )
+  peer = module("recurrent_gemma").RecurrentGemmaRecurrentBlock(settings, 0)
+  at = torch.arange(T)[None].expand(B, T)
+  return peer, lambda x, mask: peer(x, at, None, use_cache=False)[0]
+
+
+def rg_lru(ours):
+  of = {k.removeprefix("mixer/"): v for k, v in ours.items()}
+  found = {}
+  for a, b in (("x", "linear_x"), ("gate", "linear_y")):
+    found[f"{b}.weight"] = flat(of[f"{a}/kernel"])
+    found[f"{b}.bias"] = of[f"{a}/bias"].reshape(-1)
+  for a, b in (("input_gate", "input_gate"), ("decay_gate", "recurrent_gate")):
+    found[f"rg_lru.{b}_weight"] = of[f"{a}/kernel"]
+    found[f"rg_lru.{b}_bias"] = of[f"{a}_bias"]
+  return found | {
+    "rg_lru.recurrent_param": of["log_rate"].reshape(-1),
+    "conv_1d.weight": of["conv/kernel"].reshape(4, D).T[:, None],
+    "conv_1d.bias": of["conv/bias"].reshape(-1),
+    "linear_out.weight": of["o/kernel"].reshape(-1, D).T,
+    "linear_out.bias": of["o/bias"],
+  }
+
+
+def min_gru(m, x):
+  """The paper's listing of appendix B: a cumulative sum in logarithms."""
+  softplus = torch.nn.functional.softplus
+  z, w = x @ m.mixer_gate_kernel, x @ m.mixer_candidate_kernel
+  log_g = torch.where(w >= 0, torch.log(torch.relu(w) + 0.5), -softplus(-w))
+  decays = torch.cumsum(-softplus(z), dim=1)
+  sums = torch.logcumsumexp(-softplus(-z) + log_g - decays, dim=1)
+  return torch.exp(decays + sums) @ m.mixer_o_kernel
+
+
 def sized(mixer, **more):
   opts = {"key_dim": K, "value_dim": V} | more
   return {"opts": {f"{mixer}.{key}": value for key, value in opts.items()}}
@@ -332,6 +415,19 @@ CASES = {
       },
       beta_kernel=(D, N),
       norm_scale=(V,),
+    ),
+  ),
+  "mlstm": Case("mlstm", {}, mlstm, build_mlstm),
+  "rg_lru": Case("rg_lru", {"use_bias": True}, rg_lru, build_rg_lru),
+  "min_gru": Case(
+    "min_gru",
+    {"opts": {"min_gru.expand": 2}},
+    as_torch,
+    of_paths(
+      min_gru,
+      gate_kernel=(D, 2 * D),
+      candidate_kernel=(D, 2 * D),
+      o_kernel=(2 * D, D),
     ),
   ),
   "mamba": Case(
