@@ -93,6 +93,8 @@ MIXERS = Registry(
     "mamba": "mamba:Mamba",
     "mamba2": "mamba2:Mamba2",
     "mlstm": "mlstm:MLSTM",
+    "rwkv5": "rwkv5:RWKV5",
+    "rwkv6": "rwkv6:RWKV6",
     "rg_lru": "rg_lru:RGLRU",
     "min_gru": "min_gru:MinGRU",
   },

@@ -25,6 +25,8 @@ PROVES = (
   "mixer:gated_delta_net",
   "mixer:mamba",
   "mixer:mamba2",
+  "mixer:rwkv5",
+  "mixer:rwkv6",
   "mixer:mlstm",
   "mixer:rg_lru",
   "mixer:min_gru",
@@ -37,6 +39,8 @@ AGAINST = {
   "mixer:gated_delta_net": "transformers Qwen3NextGatedDeltaNet",
   "mixer:mamba": "transformers MambaMixer",
   "mixer:mamba2": "transformers Mamba2Mixer",
+  "mixer:rwkv5": "paper's recurrence, in torch",
+  "mixer:rwkv6": "paper's recurrence, in torch",
   "mixer:mlstm": "transformers xLSTMLayer",
   "mixer:rg_lru": "transformers RecurrentGemmaRecurrentBlock",
   "mixer:min_gru": "paper's form in logarithms, in torch",
@@ -353,6 +357,66 @@ def min_gru(m, x):
   return torch.exp(decays + sums) @ m.mixer_o_kernel
 
 
+def rwkv(mixed, log_rates):
+  """Equations of the paper, a token at a time."""
+
+  def formula(m, x):
+    before = torch.nn.functional.pad(x, (0, 0, 1, -1))
+    of = mixed(m, x, before)
+    r, k, v, g = (m.by_head(of[name], name) for name in "rkvg")
+    w = torch.exp(-torch.exp(log_rates(m, of)))  # [b, n, t, k]
+    state, found = torch.zeros(B, N, K, V), []
+    for t in range(T):
+      new = k[:, :, t, :, None] * v[:, :, t, None]
+      seen = state + m.mixer_bonus[None, :, :, None] * new
+      found.append(torch.einsum("bnkv,bnk->bnv", seen, r[:, :, t]))
+      state = w[:, :, t, :, None] * state + new
+    o = torch.stack(found, 2)  # [b, n, t, v]
+    o = o - o.mean(-1, keepdim=True)
+    o = o * torch.rsqrt(o.square().mean(-1, keepdim=True) + 64e-5)
+    o = o * m.mixer_scale[:, None] + m.mixer_bias[:, None]
+    return m.out(o * torch.nn.functional.silu(g))
+
+  return formula
+
+
+def rwkv5(m, x, before):
+  return {
+    name: x + (before - x) * getattr(m, f"mixer_mix_{name}") for name in "kvrg"
+  }
+
+
+def rwkv6(m, x, before):
+  first = x + (before - x) * m.mixer_mix_x
+  low = torch.tanh(torch.einsum("btd,dmr->mbtr", first, m.mixer_low_mix_kernel))
+  more = torch.einsum("mbtr,mrd->mbtd", low, m.mixer_low_mix_up)
+  return {
+    name: x + (before - x) * (getattr(m, f"mixer_mix_{name}") + more[i])
+    for i, name in enumerate("wkvrg")
+  }
+
+
+def rates5(m, of):
+  return m.mixer_log_rate[None, :, None].expand(B, N, T, K)
+
+
+def rates6(m, of):
+  low = torch.tanh(of["w"] @ m.mixer_decay_down_kernel)
+  return rates5(m, of) + torch.einsum("btr,rnk->bntk", low, m.mixer_decay_up)
+
+
+RWKV = {
+  **{
+    f"{n}_kernel": (D, N, size)
+    for n, size in zip("rkvg", (K, K, V, V), strict=True)
+  },
+  **{f"mix_{n}": (D,) for n in "rkvg"},
+  **{n: (N, K) for n in ("log_rate", "bonus")},
+  **{n: (N, V) for n in ("scale", "bias")},
+  "o_kernel": (N, V, D),
+}
+
+
 def sized(mixer, **more):
   opts = {"key_dim": K, "value_dim": V} | more
   return {"opts": {f"{mixer}.{key}": value for key, value in opts.items()}}
@@ -415,6 +479,27 @@ CASES = {
       },
       beta_kernel=(D, N),
       norm_scale=(V,),
+    ),
+  ),
+  "rwkv5": Case(
+    "rwkv5",
+    sized("rwkv5"),
+    as_torch,
+    of_paths(rwkv(rwkv5, rates5), **RWKV),
+  ),
+  "rwkv6": Case(
+    "rwkv6",
+    sized("rwkv6", mix_rank=3, decay_rank=2),
+    as_torch,
+    of_paths(
+      rwkv(rwkv6, rates6),
+      **RWKV,
+      mix_w=(D,),
+      mix_x=(D,),
+      low_mix_kernel=(D, 5, 3),
+      low_mix_up=(5, 3, D),
+      decay_down_kernel=(D, 2),
+      decay_up=(2, N, K),
     ),
   ),
   "mlstm": Case("mlstm", {}, mlstm, build_mlstm),
