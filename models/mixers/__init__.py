@@ -93,6 +93,7 @@ MIXERS = Registry(
     "mamba": "mamba:Mamba",
     "mamba2": "mamba2:Mamba2",
     "mlstm": "mlstm:MLSTM",
+    "rwkv4": "rwkv4:RWKV4",
     "rwkv5": "rwkv5:RWKV5",
     "rwkv6": "rwkv6:RWKV6",
     "rg_lru": "rg_lru:RGLRU",

@@ -9,13 +9,13 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
 
 from ...errors import UserError
 from ...kernels.dispatch import dispatch
 from ..linear import Projection
 from ..param import declare, ones
 from .recurrence import HeadNorm, HeadOptions, HeadRecurrence, Leaf
+from .stabilizer import largest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,27 +42,6 @@ def _filled(value: float):
 def _rising(key, shape, dtype):
   del key
   return jnp.linspace(3.0, 6.0, shape[0]).astype(dtype)
-
-
-def largest(
-  f_BTN: Float[Array, "B T N"],
-  i_BTN: Float[Array, "B T N"],
-  starts_BT: Bool[Array, "B T"],
-  before_BN: Float[Array, "B N"],
-) -> tuple[Float[Array, "B T N"], Float[Array, "B T N"]]:
-  """m_t = max(f_t + m_{t-1}, i_t), and m_{t-1}; m is 0 before a document."""
-  starts_BT1 = starts_BT[..., None]
-  i_BTN = jnp.where(starts_BT1, jnp.maximum(f_BTN, i_BTN), i_BTN)
-  first_BTN = jnp.where(starts_BT1, -jnp.inf, f_BTN)
-  i_BTN = i_BTN.at[:, 0].max(first_BTN[:, 0] + before_BN)
-
-  def after(one, then):
-    (f, i), (f_then, i_then) = one, then
-    return f + f_then, jnp.maximum(f_then + i, i_then)
-
-  m_BTN = jax.lax.associative_scan(after, (first_BTN, i_BTN), axis=1)[1]
-  previous_BTN = jnp.concatenate([before_BN[:, None], m_BTN[:, :-1]], axis=1)
-  return m_BTN, jnp.where(starts_BT1, 0, previous_BTN)
 
 
 class MLSTM(HeadRecurrence):
@@ -101,10 +80,8 @@ class MLSTM(HeadRecurrence):
 
     i_BTN = gate("input_gate", _filled(-10.0))
     f_BTN = jax.nn.log_sigmoid(gate("forget_gate", _rising))
-    # It divides all alike, so that no gradient comes by way of it.
-    m_BTN, previous_BTN = jax.lax.stop_gradient(
-      largest(f_BTN, i_BTN, starts_BT, state["largest"])
-    )
+    before_BN = state["largest"]
+    m_BTN, previous_BTN = largest(f_BTN, i_BTN, starts_BT, before_BN, empty=0.0)
     one_BTN1 = jnp.ones_like(v_BTNV[..., :1])
     h_BTNV, after = dispatch("linear_scan", c.implementation)(
       q_BTNK * K**-0.5,

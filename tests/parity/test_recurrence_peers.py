@@ -25,6 +25,7 @@ PROVES = (
   "mixer:gated_delta_net",
   "mixer:mamba",
   "mixer:mamba2",
+  "mixer:rwkv4",
   "mixer:rwkv5",
   "mixer:rwkv6",
   "mixer:mlstm",
@@ -39,6 +40,7 @@ AGAINST = {
   "mixer:gated_delta_net": "transformers Qwen3NextGatedDeltaNet",
   "mixer:mamba": "transformers MambaMixer",
   "mixer:mamba2": "transformers Mamba2Mixer",
+  "mixer:rwkv4": "transformers RwkvSelfAttention",
   "mixer:rwkv5": "paper's recurrence, in torch",
   "mixer:rwkv6": "paper's recurrence, in torch",
   "mixer:mlstm": "transformers xLSTMLayer",
@@ -357,6 +359,28 @@ def min_gru(m, x):
   return torch.exp(decays + sums) @ m.mixer_o_kernel
 
 
+def build_rwkv4(config):
+  theirs = importlib.import_module(
+    "transformers.models.rwkv.configuration_rwkv"
+  )
+  settings = theirs.RwkvConfig(hidden_size=D, num_hidden_layers=2)
+  peer = module("rwkv").RwkvSelfAttention(settings, layer_id=1)
+  return peer, lambda x, mask: peer(x)[0]
+
+
+def rwkv4(ours):
+  of = {k.removeprefix("mixer/"): v for k, v in ours.items()}
+  found = {
+    "time_decay": of["log_rate"],
+    "time_first": of["bonus"],
+    "output.weight": of["o/kernel"].T,
+  }
+  for a, b in (("k", "key"), ("v", "value"), ("r", "receptance")):
+    found[f"{b}.weight"] = of[f"{a}/kernel"].T
+    found[f"time_mix_{b}"] = of[f"mix_{a}"][None, None]
+  return found
+
+
 def rwkv(mixed, log_rates):
   """Equations of the paper, a token at a time."""
 
@@ -481,6 +505,7 @@ CASES = {
       norm_scale=(V,),
     ),
   ),
+  "rwkv4": Case("rwkv4", {}, rwkv4, build_rwkv4),
   "rwkv5": Case(
     "rwkv5",
     sized("rwkv5"),
