@@ -35,7 +35,8 @@ def diagonal_scan(
     return jnp.moveaxis(x_BTX.reshape(-1, n, C, *shape[2:]), 1, 0)
 
   def body(h_BX, ab):
-    h_BCX = within(*ab, h_BX)
+    a_BCX, b_BCX = ab
+    h_BCX = within(a_BCX, b_BCX, h_BX)
     return h_BCX[:, -1], h_BCX
 
   # A token that changes nothing fills the last chunk: a = 1, b = 0.

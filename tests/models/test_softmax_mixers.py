@@ -257,7 +257,9 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("mixer", MIXERS.own)
+@pytest.mark.parametrize(
+  "mixer", [mixer for mixer in MIXERS.own if MIXERS[mixer].positional]
+)
 def test_no_option_is_without_effect(outputs, mixer):
   """Of those that all softmax mixers have, or share with attention."""
   plain, _, _ = outputs(mixer)
