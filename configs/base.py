@@ -101,7 +101,8 @@ def get_config() -> ConfigDict:
   o.layer_decay = 1.0
   o.decay_rules = (
     (
-      r"(^|/)(\w*bias|scale|sinks|alpha|lambda_\w+|log_rate|skip|bonus|mix\w*)$",
+      r"(^|/)(\w*bias|scale|sinks|alpha|lambda_\w+"
+      r"|log_\w+|frequency|skip|bonus|mix\w*)$",
       0.0,
     ),
     (".*", 1.0),

@@ -19,6 +19,8 @@ OPTIONS = {
   "mamba": {"state": 4},
   "mamba2": {"state": 6, "groups": 2},
   "rwkv6": {"mix_rank": 3, "decay_rank": 4},
+  "s4d": {"state": 6},
+  "h3": {"state": 6, "shift": 5},
   "gla": {"gate_rank": 3},
   "moe": {"n_experts": 4, "expert_dim": 16},
   "rerope": {"window": 6},

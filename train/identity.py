@@ -14,7 +14,8 @@ HOW = ("mesh", "eval", "checkpoint", "log")
 
 # The default rule of what has no decay, now and when it had less to name.
 UNDECAYED = (
-  r"(^|/)(\w*bias|scale|sinks|alpha|lambda_\w+|log_rate|skip|bonus|mix\w*)$"
+  r"(^|/)(\w*bias|scale|sinks|alpha|lambda_\w+"
+  r"|log_\w+|frequency|skip|bonus|mix\w*)$"
 )
 UNDECAYED_BEFORE = r"(^|/)(bias|scale)$"
 

@@ -29,6 +29,9 @@ PROVES = (
   "mixer:rwkv5",
   "mixer:rwkv6",
   "mixer:mlstm",
+  "mixer:slstm",
+  "mixer:s4d",
+  "mixer:h3",
   "mixer:rg_lru",
   "mixer:min_gru",
 )
@@ -43,6 +46,9 @@ AGAINST = {
   "mixer:rwkv4": "transformers RwkvSelfAttention",
   "mixer:rwkv5": "paper's recurrence, in torch",
   "mixer:rwkv6": "paper's recurrence, in torch",
+  "mixer:slstm": "paper's recurrence, in torch",
+  "mixer:s4d": "its convolution kernel, in torch",
+  "mixer:h3": "its convolution kernels, in torch",
   "mixer:mlstm": "transformers xLSTMLayer",
   "mixer:rg_lru": "transformers RecurrentGemmaRecurrentBlock",
   "mixer:min_gru": "paper's form in logarithms, in torch",
@@ -441,6 +447,79 @@ RWKV = {
 }
 
 
+def convolved(x, kernel):
+  """Of each channel; [b, t, d] with [l, d], whose first is the token's own."""
+  wave = torch.fft.rfft(x, 2 * T, 1) * torch.fft.rfft(kernel[:T], 2 * T, 0)
+  return torch.fft.irfft(wave, 2 * T, 1)[:, :T]
+
+
+def of_states(m, u):
+  """S4D by its kernel (equation 3 of its paper), a Vandermonde product."""
+
+  def of(name):
+    return getattr(m, f"mixer_states_{name}")
+
+  a = torch.complex(-torch.exp(of("log_rate")), of("frequency"))
+  dt = torch.exp(of("log_step"))[:, None]
+  c = (
+    torch.complex(of("c_real"), of("c_imaginary")) * (torch.exp(dt * a) - 1) / a
+  )
+  powers = torch.exp((dt * a)[..., None] * torch.arange(T))
+  kernel = 2 * torch.einsum("dp,dpl->ld", c, powers).real
+  return convolved(u, kernel) + of("skip") * u
+
+
+def s4d(m, x):
+  y = torch.nn.functional.gelu(of_states(m, x), approximate="tanh")
+  return (y @ m.mixer_o_kernel) * torch.sigmoid(y @ m.mixer_gate_kernel)
+
+
+def h3(m, x):
+  q, k, v = (x @ getattr(m, f"mixer_{name}_kernel") for name in "qkv")
+  k = convolved(k, m.mixer_shift_kernel.flip(0))
+  return (q * of_states(m, k * v)) @ m.mixer_o_kernel
+
+
+def slstm(m, x):
+  """As the paper's equations 8 to 14 are: nothing is divided by exp(m)."""
+  weight, H = m.mixer_conv_kernel, D // N
+  x = x.unflatten(-1, (N, H))
+  padded = torch.nn.functional.pad(x, (0, 0, 0, 0, len(weight) - 1, 0))
+  near = sum(w * padded[:, i : i + T] for i, w in enumerate(weight))
+  near = torch.nn.functional.silu(near + m.mixer_conv_bias)
+
+  def of(name, part):
+    return getattr(m, f"mixer_{name}_{part}")
+
+  into = {
+    name: torch.einsum("btnh,nhg->btng", a, of(name, "kernel"))
+    + of(name, "bias")
+    for name, a in zip("ifzo", (near, near, x, x), strict=True)
+  }
+  h = c = n = torch.zeros(B, N, H)
+  found = []
+  for t in range(T):
+    i, f, z, o = (
+      into[name][:, t] + torch.einsum("bnh,nhg->bng", h, of(name, "recurrent"))
+      for name in "ifzo"
+    )
+    c = torch.sigmoid(f) * c + torch.exp(i) * torch.tanh(z)
+    n = torch.sigmoid(f) * n + torch.exp(i)
+    h = torch.sigmoid(o) * c / n
+    found.append(h)
+  y = torch.stack(found, 1)
+  y = y - y.mean(-1, keepdim=True)
+  y = y * torch.rsqrt(y.square().mean(-1, keepdim=True) + 1e-5)
+  return (y * m.mixer_scale).flatten(-2)
+
+
+STATES = {
+  **{f"states_{name}": (D, 3) for name in ("log_rate", "frequency")},
+  **{f"states_c_{name}": (D, 3) for name in ("real", "imaginary")},
+  **{f"states_{name}": (D,) for name in ("log_step", "skip")},
+}
+
+
 def sized(mixer, **more):
   opts = {"key_dim": K, "value_dim": V} | more
   return {"opts": {f"{mixer}.{key}": value for key, value in opts.items()}}
@@ -525,6 +604,40 @@ CASES = {
       low_mix_up=(5, 3, D),
       decay_down_kernel=(D, 2),
       decay_up=(2, N, K),
+    ),
+  ),
+  "slstm": Case(
+    "slstm",
+    {},
+    as_torch,
+    of_paths(
+      slstm,
+      conv_kernel=(4, N, D // N),
+      conv_bias=(N, D // N),
+      scale=(N, D // N),
+      **{
+        f"{name}_{part}": (N, D // N, D // N)
+        for name in "ifzo"
+        for part in ("kernel", "recurrent")
+      },
+      **{f"{name}_bias": (N, D // N) for name in "ifzo"},
+    ),
+  ),
+  "s4d": Case(
+    "s4d",
+    {"opts": {"s4d.state": 6}},
+    as_torch,
+    of_paths(s4d, **STATES, o_kernel=(D, D), gate_kernel=(D, D)),
+  ),
+  "h3": Case(
+    "h3",
+    {"opts": {"h3.state": 6, "h3.shift": 5}},
+    as_torch,
+    of_paths(
+      h3,
+      **STATES,
+      **{f"{name}_kernel": (D, D) for name in "qkvo"},
+      shift_kernel=(5, D),
     ),
   ),
   "mlstm": Case("mlstm", {}, mlstm, build_mlstm),

@@ -1,0 +1,59 @@
+"""H3: hungry hungry hippos (Fu et al. 2022, arXiv:2212.14052).
+
+Keys pass a state space that shifts, which is a convolution over its last
+inputs; their products with the values a diagonal one; queries gate what comes
+out. Heads are single channels, as in the paper's models.
+"""
+
+import dataclasses
+
+import jax.numpy as jnp
+
+from ...errors import UserError
+from ...parallel.rules import constrain
+from ..linear import Projection
+from . import s4d
+from .recurrence import Leaf, Recurrence, ShortConv
+from .s4d import DiagonalStates
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(s4d.Options):
+  shift: int = 64  # tokens that a key is made of
+
+  def __post_init__(self):
+    super().__post_init__()
+    if self.shift < 1:
+      raise UserError(f"shift={self.shift} must be at least 1, the token's own")
+
+
+class H3(Recurrence):
+  """q times the state space of (shifted k times v)."""
+
+  word = "h3"
+  option_type = Options
+
+  @classmethod
+  def leaves(cls, config):
+    o, D = cls.options(config), config.d_model
+    return {
+      "state": Leaf((D, 2, o.state // 2)),
+      "shift": Leaf((o.shift - 1, D), config.compute_dtype),
+    }
+
+  def mix(self, x_BTD, ctx, starts_BT, state):
+    c, o, D = self.config, self.options(self.config), self.config.d_model
+
+    def into(name):
+      args = (c, "BTD,DE->BTE", (D, D), ("embed", "ff"))
+      y_BTE = Projection(*args, to_branch=name == "v", name=name)(x_BTD)
+      return constrain(y_BTE, "batch", "seq", "ff")
+
+    shift = ShortConv(c, o.shift, (D,), ("ff",), name="shift")
+    k_BTE, kept = shift(into("k"), starts_BT, state["shift"])
+    states = DiagonalStates(c, D, o.state // 2, name="states")
+    y_BTE, after = states(k_BTE * into("v"), starts_BT, state["state"])
+    y_BTE = (into("q").astype(jnp.float32) * y_BTE).astype(x_BTD.dtype)
+    args = (c, "BTE,ED->BTD", (D, D), ("ff", "embed"))
+    y_BTD = Projection(*args, to_residual=True, name="o")(y_BTE)
+    return y_BTD, {"state": after, "shift": kept}
