@@ -12,14 +12,12 @@ writes them as decode_state.md, with a figure.
 """
 
 import argparse
-import datetime
-import os
 import pathlib
-import platform
 import statistics
 import sys
 import time
 
+from pages import curves, facts, grid
 from results import append
 
 sys.path.append(str(pathlib.Path(__file__).parents[1]))
@@ -102,14 +100,15 @@ def token(kind, context):
   return state_bytes(config, 1, context), compute
 
 
-def table(results, facts):
+def table(results):
   """The page, with a row for each kind and columns for each context."""
   contexts = sorted({row["context"] for row in results})
-  lines = [
+  columns = {n: f"{n:,} tokens" for n in contexts}
+  parts = [
     "# What a decode state holds, and what a token costs",
     (
-      f"Made by `python benchmarks/decode_state.py --docs=docs` on {facts}; the"
-      " script says what was measured."
+      "Made by `python benchmarks/decode_state.py --docs=docs` on"
+      f" {facts()}; the script says what was measured."
     ),
     "![bytes and time by context](decode_state.png)",
   ]
@@ -117,52 +116,25 @@ def table(results, facts):
     ("bytes", "Bytes of the state (MB)", lambda n: f"{n / 1e6:.2f}"),
     ("ms", "Time of a token (ms)", lambda ms: f"{ms:.1f}"),
   ):
-    found = {(row["kind"], row["context"]): row[key] for row in results}
-    lines += [
-      f"## {title}",
-      "\n".join(
-        [
-          f"| | {' | '.join(f'{n:,} tokens' for n in contexts)} |",
-          f"|---|{'---:|' * len(contexts)}",
-          *(
-            f"| {kind} | {' | '.join(form(found[kind, n]) for n in contexts)} |"
-            for kind in KINDS
-          ),
-        ]
-      ),
-    ]
-  return "\n\n".join(lines) + "\n"
+    found = {kind: {} for kind in KINDS}
+    for row in results:
+      found[row["kind"]][row["context"]] = form(row[key])
+    parts.append(grid(title, columns, found))
+  return "\n\n".join(parts) + "\n"
 
 
 def draw(results):
   """Bytes and time against the context, a line for each kind; a PNG."""
-  from matplotlib.figure import Figure
-
-  from ablax.ablate import drawing
-
-  with drawing.style():
-    figure = Figure(figsize=(9.2, 3.4))
-    panels = figure.subplots(1, 2)
-    for axes, key, label in zip(
-      panels,
-      ("bytes", "ms"),
-      ("decode state (bytes)", "time of a token (ms)"),
-      strict=True,
-    ):
-      ends = []
-      for i, kind in enumerate(KINDS):
-        of = [row for row in results if row["kind"] == kind]
-        xs, ys = [r["context"] for r in of], [r[key] for r in of]
-        look = drawing.look(i)
-        axes.plot(xs, ys, marker="o", markersize=3.5, linewidth=1.3, **look)
-        ends.append((float(xs[-1]), float(ys[-1]), kind, look["color"]))
-      axes.set(
-        xscale="log", yscale="log", xlabel="context (tokens)", ylabel=label
-      )
-      axes.set_xticks(xs, [f"{x:,}" for x in xs])
-      axes.minorticks_off()
-      drawing.label_ends(axes, ends)
-    return drawing.save(figure)["png"]
+  panels = []
+  for key, label in (
+    ("bytes", "decode state (bytes)"),
+    ("ms", "time of a token (ms)"),
+  ):
+    series = {kind: {} for kind in KINDS}
+    for row in results:
+      series[row["kind"]][row["context"]] = row[key]
+    panels.append((label, series))
+  return curves(panels, "context (tokens)")
 
 
 def main():
@@ -198,16 +170,12 @@ def main():
       {"kind": kind, "context": context, "bytes": n_bytes, "ms": round(ms, 3)}
     )
   if given.docs:
-    facts = (
-      f"{platform.machine()}, {os.cpu_count()} cores, jax {jax.__version__},"
-      f" {datetime.date.today().isoformat()}"
-    )
     page = pathlib.Path(given.docs, "decode_state")
-    page.with_suffix(".md").write_text(table(results, facts))
+    page.with_suffix(".md").write_text(table(results))
     page.with_suffix(".png").write_bytes(draw(results))
   if given.json:
-    facts = {"rounds": given.rounds, "device": device, "jax": jax.__version__}
-    append(given.json, "decode_state", {**facts, "results": results})
+    said = {"rounds": given.rounds, "device": device, "jax": jax.__version__}
+    append(given.json, "decode_state", {**said, "results": results})
 
 
 if __name__ == "__main__":

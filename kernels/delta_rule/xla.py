@@ -1,8 +1,8 @@
 """The delta rule by chunks (Yang et al. 2024, arXiv:2406.06484).
 
 What the tokens of a chunk read from the state, u_t = S_{t-1}^T a_t, depends on
-what those before them wrote by it: a triangular system of C equations, solved
-once for all columns of the state. The rest is matrix products.
+what those before them wrote by it: a triangular system of C equations, whose
+inverse serves all columns of the state. All of it is matrix products.
 """
 
 import jax
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ..linear_scan.chunks import Decays, over_chunks
+from .inverse import inverse
 
 CHUNK = 64  # tokens
 
@@ -35,12 +36,7 @@ def delta_rule(
     read = (a * decays.of_state(decays.before_BNCX)) @ S_BNKV
     read += decays.pairs(a, k, own=False) @ v
     by_read_BNCC = decays.pairs(a, b, own=False)
-    u = jax.scipy.linalg.solve_triangular(
-      jnp.eye(by_read_BNCC.shape[-1]) - by_read_BNCC,
-      read,
-      lower=True,
-      unit_diagonal=True,
-    )
+    u = inverse(by_read_BNCC) @ read
     o = (q * decays.of_state(decays.after_BNCX)) @ S_BNKV
     o += decays.pairs(q, k, own=True) @ v + decays.pairs(q, b, own=True) @ u
     left_BNCX, to_end = decays.of_state(decays.after_BNCX), decays.to_end()

@@ -9,6 +9,7 @@ import pytest
 
 from ablax.kernels.delta_rule import reference as delta_reference
 from ablax.kernels.delta_rule import xla as delta_xla
+from ablax.kernels.delta_rule.inverse import inverse
 from ablax.kernels.linear_scan import reference, xla
 
 B, N, K, V = 2, 4, 6, 5
@@ -154,6 +155,33 @@ def test_extreme_gates_are_right_and_have_gradients(decay, gates):
   run = jax.grad(lambda *a: jnp.square(xla.linear_scan(*a)[0]).sum(), (0, 3))
   for grad in jax.jit(run)(q, k, v, g, starts, state):
     assert np.isfinite(grad).all()
+
+
+@pytest.mark.parametrize("C", [1, 3, 16, 33, 64])
+def test_the_inverse_is_that_of_a_triangle(C):
+  """Of keys that are all alike too, where a series of powers would fail."""
+  rng = np.random.default_rng(0)
+  A = np.stack([rng.normal(size=(C, C)) / 4, -np.ones((C, C))])[None]
+  want = np.linalg.inv(np.eye(C) - np.tril(A, -1))
+  got = jax.jit(inverse)(A.astype(np.float32))
+  # fp32: products of up to 64 terms, relative to the largest.
+  atol = 1e-5 * np.abs(want).max((2, 3), keepdims=True)
+  assert (np.abs(got - want) <= atol).all()
+
+  def loss(invert, A):
+    return jnp.sin(invert(A)).sum()
+
+  def plain(A):
+    return jnp.linalg.inv(jnp.eye(C) - jnp.tril(A, -1))
+
+  A = jnp.asarray(A / 4, jnp.float32)
+  got, want = (
+    jax.jit(jax.grad(functools.partial(loss, form)))(A)
+    for form in (inverse, plain)
+  )
+  np.testing.assert_allclose(
+    got, want, rtol=0, atol=2e-5 * max(1, float(jnp.abs(want).max()))
+  )
 
 
 def test_tokens_one_at_a_time_are_the_row():
