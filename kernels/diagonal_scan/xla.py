@@ -50,16 +50,39 @@ def diagonal_scan(
   return h_BTX[:, :T], state_BX
 
 
+@jax.custom_vjp
 def within(
   a_BCX: Inexact[Array, "B C ..."],
   b_BCX: Inexact[Array, "B C ..."],
   state_BX: Inexact[Array, "B ..."],
 ) -> Inexact[Array, "B C ..."]:
-  """h of the tokens of a chunk."""
+  """h of the tokens of a chunk; its gradient is such a scan from the end."""
   b_BCX = b_BCX.at[:, 0].add(a_BCX[:, 0] * state_BX)
+  return _scan(a_BCX, b_BCX)
 
+
+def _scan(a_BCX, b_BCX, reverse=False):
   def after(first, then):
     (a, b), (a_then, b_then) = first, then
     return a * a_then, a_then * b + b_then
 
-  return jax.lax.associative_scan(after, (a_BCX, b_BCX), axis=1)[1]
+  pair = (a_BCX, b_BCX)
+  return jax.lax.associative_scan(after, pair, reverse=reverse, axis=1)[1]
+
+
+def _forward(a_BCX, b_BCX, state_BX):
+  h_BCX = within(a_BCX, b_BCX, state_BX)
+  return h_BCX, (a_BCX, h_BCX, state_BX)
+
+
+def _backward(kept, dh_BCX):
+  a_BCX, h_BCX, state_BX = kept
+  next_BCX = jnp.concatenate(
+    [a_BCX[:, 1:], jnp.zeros_like(a_BCX[:, :1])], axis=1
+  )
+  db_BCX = _scan(next_BCX, dh_BCX, reverse=True)
+  before_BCX = jnp.concatenate([state_BX[:, None], h_BCX[:, :-1]], axis=1)
+  return db_BCX * before_BCX, db_BCX, a_BCX[:, 0] * db_BCX[:, 0]
+
+
+within.defvjp(_forward, _backward)
