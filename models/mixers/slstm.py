@@ -104,9 +104,12 @@ class SLSTM(Recurrence):
       spec, shape = "BTNH,NHG->BTNG", (N, H, H)
       blocks = ("heads", "head_dim", "latent")
       project = Projection(c, spec, shape, blocks, bias=False, name=name)
-      bias = _forget_bias if name == "f" else zeros
-      bias_NH = declare(self, f"{name}_bias", bias, (N, H), axes, c.param_dtype)
-      into[name] = project(of).astype(jnp.float32) + bias_NH
+      into[name] = project(of).astype(jnp.float32)
+      if name != "i":  # a constant there cancels in c / n
+        bias = _forget_bias if name == "f" else zeros
+        into[name] += declare(
+          self, f"{name}_bias", bias, (N, H), axes, c.param_dtype
+        )
       recurrent[name] = declare(
         self,
         f"{name}_recurrent",

@@ -493,7 +493,7 @@ def slstm(m, x):
 
   into = {
     name: torch.einsum("btnh,nhg->btng", a, of(name, "kernel"))
-    + of(name, "bias")
+    + (0 if name == "i" else of(name, "bias"))
     for name, a in zip("ifzo", (near, near, x, x), strict=True)
   }
   h = c = n = torch.zeros(B, N, H)
@@ -620,7 +620,7 @@ CASES = {
         for name in "ifzo"
         for part in ("kernel", "recurrent")
       },
-      **{f"{name}_bias": (N, D // N) for name in "ifzo"},
+      **{f"{name}_bias": (N, D // N) for name in "fzo"},
     ),
   ),
   "s4d": Case(

@@ -275,9 +275,13 @@ def _meshes(config, run, declared, params) -> Iterator[Check]:
   x_BTD = jax.random.normal(jax.random.key(3), (B, T, config.d_model))
   ctx = Context(jnp.broadcast_to(jnp.arange(T), (B, T)))
 
+  # Squares of what a norm gives add up to the same for all parameters, unless
+  # channels count differently.
+  weights_D = jnp.linspace(1, 2, config.d_model)
+
   def loss(params, x_BTD, ctx):
     y_BTD = run(params, x_BTD, ctx)[0]
-    return (y_BTD.astype(jnp.float32) ** 2).sum(), y_BTD
+    return (weights_D * y_BTD.astype(jnp.float32) ** 2).sum(), y_BTD
 
   value = jax.value_and_grad(loss, has_aux=True)
   (_, want), want_grads = jax.jit(value)(params, x_BTD, ctx)
