@@ -1,5 +1,6 @@
-"""S4D: a diagonal state space, the same for all tokens (Gu et al. 2022,
-arXiv:2206.11893).
+"""S4D: diagonal state space (Gu et al. 2022, arXiv:2206.11893).
+
+Its decays and inputs are the same for all tokens.
 """
 
 import dataclasses
