@@ -44,7 +44,7 @@ _MIXES = {
 def _initial_rate(key, shape, dtype):
   del key
   share = jnp.arange(shape[0]) / max(shape[0] - 1, 1)
-  return (-5 + 8 * share**1.0).astype(dtype)
+  return (-5 + 8 * share**1.35).astype(dtype)
 
 
 def _initial_bonus(key, shape, dtype):
