@@ -1,8 +1,9 @@
 """The delta rule a token at a time: the oracle."""
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
+
+from ..by_chunks import by_tokens
 
 
 def delta_rule(
@@ -27,7 +28,4 @@ def delta_rule(
     return S_BNKV, jnp.einsum("BNKV,BNK->BNV", S_BNKV, q)
 
   arrays = (q_BTNK, k_BTNK, v_BTNV, g_BTNX, a_BTNK, b_BTNK)
-  floats = (x.astype(jnp.float32) for x in arrays)
-  tokens = [jnp.moveaxis(x, 1, 0) for x in (*floats, starts_BT)]
-  state_BNKV, o_TBNV = jax.lax.scan(step, state_BNKV, tokens)
-  return jnp.moveaxis(o_TBNV, 0, 1), state_BNKV
+  return by_tokens(step, state_BNKV, (*arrays, starts_BT))

@@ -1,8 +1,9 @@
 """The recurrence of single numbers a token at a time: the oracle."""
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Inexact
+
+from ..by_chunks import by_tokens
 
 
 def diagonal_scan(
@@ -20,6 +21,4 @@ def diagonal_scan(
     h_BX = a_BX * h_BX + b_BX
     return h_BX, h_BX
 
-  tokens = [jnp.moveaxis(x, 1, 0) for x in (a_BTX, b_BTX, starts_BT)]
-  state_BX, h_TBX = jax.lax.scan(step, state_BX, tokens)
-  return jnp.moveaxis(h_TBX, 0, 1), state_BX
+  return by_tokens(step, state_BX, (a_BTX, b_BTX, starts_BT))

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Inexact
 
+from ..by_chunks import by_chunks
+
 CHUNK = 64  # tokens
 
 
@@ -21,33 +23,17 @@ def diagonal_scan(
   chunk: int = 0,
 ) -> tuple[Inexact[Array, "B T ..."], Inexact[Array, "B ..."]]:
   """As the reference, `chunk` tokens at a time (0: what suits)."""
-  T = starts_BT.shape[1]
-  C = min(chunk or CHUNK, T)
-  n = -(-T // C)
   shape = jnp.broadcast_shapes(a_BTX.shape, b_BTX.shape)
-  more = tuple(range(2, len(shape)))
-  a_BTX = jnp.where(jnp.expand_dims(starts_BT, more), 0, a_BTX)
-
-  def cut(x_BTX, fill):  # [n, B, C, ...]
-    x_BTX = jnp.broadcast_to(x_BTX, shape)
-    pad = [(0, 0), (0, n * C - T)] + [(0, 0)] * len(more)
-    x_BTX = jnp.pad(x_BTX, pad, constant_values=fill)
-    return jnp.moveaxis(x_BTX.reshape(-1, n, C, *shape[2:]), 1, 0)
+  starts_BTX = jnp.expand_dims(starts_BT, tuple(range(2, len(shape))))
+  a_BTX = jnp.broadcast_to(jnp.where(starts_BTX, 0, a_BTX), shape)
 
   def body(h_BX, ab):
     a_BCX, b_BCX = ab
     h_BCX = within(a_BCX, b_BCX, h_BX)
     return h_BCX[:, -1], h_BCX
 
-  # A token that changes nothing fills the last chunk: a = 1, b = 0.
-  ab = cut(a_BTX, 1), cut(b_BTX, 0)
-  if n == 1:
-    state_BX, h_BTX = body(state_BX, (ab[0][0], ab[1][0]))
-    return h_BTX, state_BX
-  body = jax.checkpoint(body, prevent_cse=False)
-  state_BX, h_nBCX = jax.lax.scan(body, state_BX, ab)
-  h_BTX = jnp.moveaxis(h_nBCX, 0, 1).reshape(-1, n * C, *shape[2:])
-  return h_BTX[:, :T], state_BX
+  ab = (a_BTX, jnp.broadcast_to(b_BTX, shape))
+  return by_chunks(body, state_BX, ab, chunk or CHUNK, fills=(1, 0))
 
 
 @jax.custom_vjp

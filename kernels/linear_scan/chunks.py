@@ -1,4 +1,4 @@
-"""What forms by chunks share: cutting, decays within a chunk, and their pairs.
+"""What forms by chunks share: decays within a chunk, and their pairs.
 
 Within a chunk of C tokens the log decays are added up, G_t = g_1 + ... + g_t,
 and what token s left has at t decayed by exp(G_t - G_s), never more than 1.
@@ -10,10 +10,10 @@ its beginning (secondary chunking; Yang et al. 2023, arXiv:2312.06635).
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from ..by_chunks import by_chunks
 from . import FLOOR
 
 BLOCK = 16  # tokens that are paired one by one where each channel has a decay
@@ -117,41 +117,19 @@ def over_chunks(
   of_chunk: Callable[..., tuple[Any, Any]],
   arrays: tuple[Array, ...],
   starts_BT: Bool[Array, "B T"],
-  state: Any,
+  state_BNKV: Float[Array, "B N K V"],
   chunk: int,
-) -> tuple[Float[Array, "B T N V"], Any]:
+) -> tuple[Float[Array, "B T N V"], Float[Array, "B N K V"]]:
   """`o_BNCV, state = of_chunk(state, arrays_BNCX, starts_BC)` along a row.
-
-  A chunk's pairs are made anew for its gradient: what is kept is its state. A
-  last one that is not full is filled with tokens that change nothing.
 
   Args:
     arrays: [B, T, N, X] each.
   """
-  B, T = starts_BT.shape
-  C = min(chunk, T)
-  chunks = -(-T // C)
 
-  def cut(a):  # [chunks, B, N, C, X], or [chunks, B, C]
-    pad = [(0, 0), (0, chunks * C - T)] + [(0, 0)] * (a.ndim - 2)
-    a = jnp.pad(a, pad).reshape(B, chunks, C, *a.shape[2:])
-    a = jnp.moveaxis(a, 1, 0)
-    return jnp.moveaxis(a, 2, 3) if a.ndim == 5 else a
+  def body(state_BNKV, chunk):
+    *arrays_BCNX, starts_BC = chunk
+    arrays_BNCX = [jnp.swapaxes(a, 1, 2) for a in arrays_BCNX]
+    o_BNCV, state_BNKV = of_chunk(state_BNKV, arrays_BNCX, starts_BC)
+    return state_BNKV, jnp.swapaxes(o_BNCV, 1, 2)
 
-  floats = tuple(cut(a.astype(jnp.float32)) for a in arrays)
-  xs = floats, cut(starts_BT)
-  if chunks == 1:
-    state, o_BNCV = _swapped(of_chunk)(state, jax.tree.map(lambda a: a[0], xs))
-    return jnp.moveaxis(o_BNCV, 2, 1), state
-  body = jax.checkpoint(_swapped(of_chunk), prevent_cse=False)
-  state, o_cBNCV = jax.lax.scan(body, state, xs)
-  o_BcCNV = jnp.moveaxis(jnp.moveaxis(o_cBNCV, 0, 1), 3, 2)
-  return o_BcCNV.reshape(B, chunks * C, *o_BcCNV.shape[3:])[:, :T], state
-
-
-def _swapped(of_chunk):
-  def body(state, xs):
-    o_BNCV, state = of_chunk(state, *xs)
-    return state, o_BNCV
-
-  return body
+  return by_chunks(body, state_BNKV, (*arrays, starts_BT), chunk)

@@ -1,8 +1,9 @@
 """The gated linear recurrence a token at a time: the oracle."""
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
+
+from ..by_chunks import by_tokens
 
 
 def linear_scan(
@@ -30,7 +31,5 @@ def linear_scan(
       seen_BNKV += bonus_NK[..., None] * new_BNKV
     return S_BNKV, jnp.einsum("BNKV,BNK->BNV", seen_BNKV, q_BNK)
 
-  floats = (a.astype(jnp.float32) for a in (q_BTNK, k_BTNK, v_BTNV, g_BTNX))
-  tokens = [jnp.moveaxis(a, 1, 0) for a in (*floats, starts_BT)]
-  state_BNKV, o_TBNV = jax.lax.scan(step, state_BNKV, tokens)
-  return jnp.moveaxis(o_TBNV, 0, 1), state_BNKV
+  arrays = (q_BTNK, k_BTNK, v_BTNV, g_BTNX, starts_BT)
+  return by_tokens(step, state_BNKV, arrays)

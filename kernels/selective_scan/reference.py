@@ -1,8 +1,9 @@
 """The selective scan a token at a time: the oracle."""
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
+
+from ..by_chunks import by_tokens
 
 
 def selective_scan(
@@ -23,7 +24,5 @@ def selective_scan(
     h_BEN += (dt_BE * x_BE)[..., None] * B_BN[:, None]
     return h_BEN, jnp.einsum("BEN,BN->BE", h_BEN, C_BN)
 
-  floats = (a.astype(jnp.float32) for a in (x_BTE, dt_BTE, B_BTN, C_BTN))
-  tokens = [jnp.moveaxis(a, 1, 0) for a in (*floats, starts_BT)]
-  state_BEN, y_TBE = jax.lax.scan(step, state_BEN, tokens)
-  return jnp.moveaxis(y_TBE, 0, 1), state_BEN
+  arrays = (x_BTE, dt_BTE, B_BTN, C_BTN, starts_BT)
+  return by_tokens(step, state_BEN, arrays)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from ..by_chunks import by_chunks
 from ..diagonal_scan.xla import within
 
 CHUNK = 32  # tokens
@@ -26,13 +27,6 @@ def selective_scan(
   chunk: int = 0,
 ) -> tuple[Float[Array, "B T E"], Float[Array, "B E N"]]:
   """As the reference, `chunk` tokens at a time (0: what suits)."""
-  T = starts_BT.shape[1]
-  C = min(chunk or CHUNK, T)
-  n = -(-T // C)
-
-  def cut(a):  # [n, B, C, ...]; what fills the last chunk has dt = 0
-    a = jnp.pad(a, [(0, 0), (0, n * C - T)] + [(0, 0)] * (a.ndim - 2))
-    return jnp.moveaxis(a.reshape(a.shape[0], n, C, *a.shape[2:]), 1, 0)
 
   def body(h_BEN, chunk):
     x_BCE, dt_BCE, B_BCN, C_BCN, starts_BC = chunk
@@ -42,12 +36,6 @@ def selective_scan(
     h_BCEN = within(a_BCEN, b_BCEN, h_BEN)
     return h_BCEN[:, -1], jnp.einsum("BCEN,BCN->BCE", h_BCEN, C_BCN)
 
-  floats = (a.astype(jnp.float32) for a in (x_BTE, dt_BTE, B_BTN, C_BTN))
-  chunks = [cut(a) for a in (*floats, starts_BT)]
-  if n == 1:
-    state_BEN, y_BTE = body(state_BEN, [a[0] for a in chunks])
-    return y_BTE, state_BEN
-  body = jax.checkpoint(body, prevent_cse=False)
-  state_BEN, y_nBCE = jax.lax.scan(body, state_BEN, chunks)
-  y_BTE = jnp.moveaxis(y_nBCE, 0, 1).reshape(-1, n * C, y_nBCE.shape[-1])
-  return y_BTE[:, :T], state_BEN
+  # What fills the last chunk has dt = 0.
+  arrays = (x_BTE, dt_BTE, B_BTN, C_BTN, starts_BT)
+  return by_chunks(body, state_BEN, arrays, chunk or CHUNK)
