@@ -9,6 +9,13 @@ class UserError(ValueError):
   """One line that names the key, the value, the rule and the fix."""
 
 
+def at_least(least: int, options: object, *keys: str) -> None:
+  """Raises UserError where one of some numeric options is smaller."""
+  for key in keys:
+    if not (value := getattr(options, key)) >= least:
+      raise UserError(f"{key}={value} must be at least {least}")
+
+
 def is_disk_full(error: BaseException) -> bool:
   """Whether it, or what it came from, says that a disk has no space left."""
   seen: BaseException | None = error

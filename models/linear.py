@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 from ..kernels.dispatch import dispatch
 from .config import ModelConfig
 from .matmuls import MATMULS
-from .param import declare, normal, zeros
+from .param import Init, declare, normal, zeros
 
 
 class Projection(nn.Module):
@@ -32,6 +32,7 @@ class Projection(nn.Module):
     to_branch: the output reaches one that does so, linearly or by an
       activation: values, and the first matrices of an ffn.
     bias: whether it has one; None: as `model.use_bias` says.
+    init: of the kernel, where it starts in another way.
   """
 
   config: ModelConfig
@@ -41,6 +42,7 @@ class Projection(nn.Module):
   to_residual: bool = False
   to_branch: bool = False
   bias: bool | None = None
+  init: Init | None = None
 
   @nn.compact
   def __call__(
@@ -71,8 +73,9 @@ class Projection(nn.Module):
       "in" if a not in out else "batch" if a in inputs else "out"
       for a in letters
     )
+    init = self.init or normal(std)
     kernel = declare(
-      self, "kernel", normal(std), self.shape, self.axes, c.param_dtype, roles
+      self, "kernel", init, self.shape, self.axes, c.param_dtype, roles
     )
     if sizes_E is None:
       y = MATMULS[c.matmul](c, spec or self.spec, x, kernel)

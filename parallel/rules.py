@@ -37,6 +37,7 @@ _ACTIVATIONS = {
   "head_dim": (),
   "ff": ("tensor",),
   "vocab": ("tensor",),
+  "latent": (),
 }
 
 _PARAM_AXES = (

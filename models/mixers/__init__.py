@@ -21,6 +21,8 @@ class Mixer(nn.Module):
   """The contract: one call serves training, prefill and decoding.
 
   Attributes:
+    word: its own in the registry, under which `model.opts` has its options.
+    option_type: of these; None: it has none.
     causal: no output depends on a later token.
     batch_dependent: an example's output depends on the others.
     decodable: has a state, so that text can be generated.
@@ -30,11 +32,17 @@ class Mixer(nn.Module):
 
   config: ModelConfig
 
+  word: ClassVar[str] = ""
+  option_type: ClassVar[Any] = None
   causal: ClassVar[bool] = True
   batch_dependent: ClassVar[bool] = False
   decodable: ClassVar[bool] = True
   of_source: ClassVar[bool] = False
   positional: ClassVar[bool] = False
+
+  @classmethod
+  def options(cls, config: ModelConfig) -> Any:
+    return config.options(cls.word, cls.option_type())
 
   @classmethod
   def check(cls, config: ModelConfig) -> None:

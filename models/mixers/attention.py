@@ -8,7 +8,7 @@ arXiv:1911.02150).
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -115,12 +115,8 @@ class Attention(Mixer):
   """
 
   positional = True
-  word: ClassVar[str] = "attention"
-  option_type: ClassVar[Any] = Options
-
-  @classmethod
-  def options(cls, config: ModelConfig) -> Any:
-    return config.options(cls.word, cls.option_type())
+  word = "attention"
+  option_type = Options
 
   @classmethod
   def position_word(cls, config: ModelConfig) -> str:

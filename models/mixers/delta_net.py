@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ...errors import UserError
+from ...errors import at_least
 from ...kernels.dispatch import dispatch
 from ..linear import Projection
 from .recurrence import (
@@ -28,8 +28,7 @@ class Options(HeadOptions):
 
   def __post_init__(self):
     super().__post_init__()
-    if self.conv < 1:
-      raise UserError(f"conv={self.conv} must be at least 1, the token's own")
+    at_least(1, self, "conv")
 
 
 class DeltaNet(HeadRecurrence):
@@ -86,5 +85,5 @@ class DeltaNet(HeadRecurrence):
       starts_BT,
       state["state"],
     )
-    o_BTNV = self.gated(x_BTD, HeadNorm(c, eps=c.norm_eps, name="norm")(o_BTNV))
+    o_BTNV = self.gated(x_BTD, HeadNorm(c, name="norm")(o_BTNV))
     return self.out(o_BTNV), {"state": after, **kept}

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..config import ModelConfig
+from ..linear import Projection
 from ..param import declare, zeros
 
 
@@ -121,11 +122,10 @@ class Hedgehog(FeatureMap):
     N, H = x_BTNH.shape[2:]
     dtype = self.config.param_dtype
     shape, axes = (N, H, H), ("heads", "head_dim", "latent")
-    roles = ("batch", "in", "out")
-    w_NHF = declare(self, "kernel", _identity, shape, axes, dtype, roles)
+    into = (self.config, "BTNH,NHF->BTNF", shape, axes)
+    project = Projection(*into, bias=False, init=_identity, name="map")
     b_NF = declare(self, "bias", zeros, (N, H), ("heads", "latent"), dtype)
-    y_BTNF = jnp.einsum("BTNH,NHF->BTNF", x_BTNH, w_NHF.astype(jnp.float32))
-    y_BTNF += b_NF
+    y_BTNF = project(x_BTNH).astype(jnp.float32) + b_NF
     return jax.nn.softmax(jnp.concatenate([y_BTNF, -y_BTNF], axis=-1), axis=-1)
 
 

@@ -3,9 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from ..linear import Projection
-from ..param import declare
-from .decay import inverse_softplus_of_steps, log_of_rates
+from .decay import Steps
 from .delta_net import DeltaNet, Options
 
 
@@ -16,22 +14,8 @@ class GatedDeltaNet(DeltaNet):
   option_type = Options
 
   def log_decay(self, x_BTD):
-    c, N = self.config, self.config.n_heads
-    into = (c, "BTD,DN->BTN", (c.d_model, N), ("embed", "heads"))
-    a_BTN = Projection(*into, bias=False, name="decay")(x_BTD)
-    dt_bias_N = declare(
-      self,
-      "dt_bias",
-      inverse_softplus_of_steps(1e-3, 1e-1),
-      (N,),
-      ("heads",),
-      c.param_dtype,
-    )
-    log_rate_N = declare(
-      self, "log_rate", log_of_rates(0.0, 16.0), (N,), ("heads",), c.param_dtype
-    )
-    steps_BTN = jax.nn.softplus(a_BTN.astype(jnp.float32) + dt_bias_N)
-    return -(jnp.exp(log_rate_N) * steps_BTN)[..., None]
+    steps = Steps(self.config, self.config.n_heads, 0.0, 16.0, name="decay")
+    return steps(x_BTD)[1]
 
   def gated(self, x_BTD, o_BTNV):
     V = o_BTNV.shape[-1]

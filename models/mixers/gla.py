@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from ...errors import UserError
+from ...errors import UserError, at_least
 from ...kernels.dispatch import dispatch
 from ..linear import Projection
 from .recurrence import HeadNorm, HeadOptions, HeadRecurrence
@@ -20,11 +20,9 @@ class Options(HeadOptions):
 
   def __post_init__(self):
     super().__post_init__()
-    if self.gate_rank < 1 or self.temperature <= 0:
-      raise UserError(
-        f"gate_rank={self.gate_rank} must be at least 1, and"
-        f" temperature={self.temperature} positive"
-      )
+    at_least(1, self, "gate_rank")
+    if self.temperature <= 0:
+      raise UserError(f"temperature={self.temperature} must be positive")
 
 
 class GLA(HeadRecurrence):

@@ -9,11 +9,9 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from ...errors import UserError
-from ...parallel.rules import constrain
-from ..linear import Projection
+from ...errors import at_least
 from . import s4d
-from .recurrence import Leaf, Recurrence, ShortConv
+from .recurrence import CHANNELS, Leaf, Recurrence, ShortConv
 from .s4d import DiagonalStates
 
 
@@ -23,8 +21,7 @@ class Options(s4d.Options):
 
   def __post_init__(self):
     super().__post_init__()
-    if self.shift < 1:
-      raise UserError(f"shift={self.shift} must be at least 1, the token's own")
+    at_least(1, self, "shift")
 
 
 class H3(Recurrence):
@@ -44,16 +41,13 @@ class H3(Recurrence):
   def mix(self, x_BTD, ctx, starts_BT, state):
     c, o, D = self.config, self.options(self.config), self.config.d_model
 
-    def into(name):
-      args = (c, "BTD,DE->BTE", (D, D), ("embed", "ff"))
-      y_BTE = Projection(*args, to_branch=name == "v", name=name)(x_BTD)
-      return constrain(y_BTE, "batch", "seq", "ff")
-
-    shift = ShortConv(c, o.shift, (D,), ("ff",), name="shift")
-    k_BTE, kept = shift(into("k"), starts_BT, state["shift"])
+    q_BTE, k_BTE, v_BTE = (
+      self.into(x_BTD, name, (D,), CHANNELS, to_branch=name == "v")
+      for name in "qkv"
+    )
+    shift = ShortConv(c, o.shift, (D,), CHANNELS, name="shift")
+    k_BTE, kept = shift(k_BTE, starts_BT, state["shift"])
     states = DiagonalStates(c, D, o.state // 2, name="states")
-    y_BTE, after = states(k_BTE * into("v"), starts_BT, state["state"])
-    y_BTE = (into("q").astype(jnp.float32) * y_BTE).astype(x_BTD.dtype)
-    args = (c, "BTE,ED->BTD", (D, D), ("ff", "embed"))
-    y_BTD = Projection(*args, to_residual=True, name="o")(y_BTE)
+    y_BTE, after = states(k_BTE * v_BTE, starts_BT, state["state"])
+    y_BTD = self.out(q_BTE.astype(jnp.float32) * y_BTE)
     return y_BTD, {"state": after, "shift": kept}

@@ -5,14 +5,13 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from ...errors import UserError
+from ...errors import UserError, at_least
 from ...kernels.dispatch import dispatch
-from ...parallel.rules import constrain
 from ..config import ModelConfig
 from ..linear import Projection
 from ..param import declare, ones
 from .decay import inverse_softplus_of_steps, log_of_counts
-from .recurrence import Leaf, Recurrence, ShortConv
+from .recurrence import CHANNELS, Leaf, Recurrence, ShortConv
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,9 +22,7 @@ class Options:
   dt_rank: int = 0  # of the matrix that makes the steps; 0: d_model / 16
 
   def __post_init__(self):
-    for key in ("expand", "state", "conv"):
-      if getattr(self, key) < 1:
-        raise UserError(f"{key}={getattr(self, key)} must be at least 1")
+    at_least(1, self, "expand", "state", "conv")
     if self.dt_rank < 0:
       raise UserError(
         f"dt_rank={self.dt_rank} must be positive, or 0 for d_model / 16"
@@ -52,24 +49,24 @@ class Mamba(Recurrence):
 
   def mix(self, x_BTD, ctx, starts_BT, state):
     c, o = self.config, self.options(self.config)
-    D, E, N = c.d_model, self.channels(c), o.state
-    R = o.dt_rank or -(-D // 16)
+    E, N = self.channels(c), o.state
+    R = o.dt_rank or -(-c.d_model // 16)
 
-    def into(name, of_BTX, size, axes, **more):
-      shape = (of_BTX.shape[-1], size)
-      project = Projection(c, "BTD,DE->BTE", shape, axes, name=name, **more)
-      return project(of_BTX)
+    def made(name, of_BTX, size, axes):
+      into = (c, "BTD,DE->BTE", (of_BTX.shape[-1], size), axes)
+      return Projection(*into, bias=False, name=name)(of_BTX)
 
-    u_BTE = into("x", x_BTD, E, ("embed", "ff"), to_branch=True)
-    gate_BTE = into("gate", x_BTD, E, ("embed", "ff"), to_branch=True)
-    u_BTE = constrain(u_BTE, "batch", "seq", "ff")
-    conv = ShortConv(c, o.conv, (E,), ("ff",), bias=True, name="conv")
+    u_BTE, gate_BTE = (
+      self.into(x_BTD, name, (E,), CHANNELS, to_branch=True)
+      for name in ("x", "gate")
+    )
+    conv = ShortConv(c, o.conv, (E,), CHANNELS, bias=True, name="conv")
     u_BTE, kept_BWE = conv(u_BTE, starts_BT, state["conv"])
     u_BTE = jax.nn.silu(u_BTE)
-    low_BTR = into("dt_down", u_BTE, R, ("ff", "latent"), bias=False)
-    b_BTN = into("b", u_BTE, N, ("ff", "latent"), bias=False)
-    c_BTN = into("c", u_BTE, N, ("ff", "latent"), bias=False)
-    dt_BTE = into("dt_up", low_BTR, E, ("latent", "ff"), bias=False)
+    low_BTR = made("dt_down", u_BTE, R, ("ff", "latent"))
+    b_BTN = made("b", u_BTE, N, ("ff", "latent"))
+    c_BTN = made("c", u_BTE, N, ("ff", "latent"))
+    dt_BTE = made("dt_up", low_BTR, E, ("latent", "ff"))
     steps = inverse_softplus_of_steps(1e-3, 1e-1)
     dt_bias_E = declare(self, "dt_bias", steps, (E,), ("ff",), c.param_dtype)
     axes = ("ff", "latent")
@@ -88,6 +85,4 @@ class Mamba(Recurrence):
     )
     y_BTE += skip_E * u_BTE.astype(jnp.float32)
     y_BTE *= jax.nn.silu(gate_BTE.astype(jnp.float32))
-    axes = ("ff", "embed")
-    y_BTD = into("o", y_BTE.astype(x_BTD.dtype), D, axes, to_residual=True)
-    return y_BTD, {"state": after, "conv": kept_BWE}
+    return self.out(y_BTE), {"state": after, "conv": kept_BWE}

@@ -5,14 +5,12 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from ...errors import UserError
+from ...errors import UserError, at_least
 from ...kernels.dispatch import dispatch
-from ...parallel.rules import constrain
 from ..config import ModelConfig
-from ..linear import Projection
 from ..param import declare, ones
-from .decay import inverse_softplus_of_steps, log_of_rates
-from .recurrence import Leaf, Recurrence, ShortConv
+from .decay import Steps
+from .recurrence import HEADS, Leaf, Recurrence, ShortConv
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,9 +22,7 @@ class Options:
   conv: int = 4  # tokens of the convolutions; 1: the token's own
 
   def __post_init__(self):
-    for key in ("expand", "state", "groups", "conv"):
-      if getattr(self, key) < 1:
-        raise UserError(f"{key}={getattr(self, key)} must be at least 1")
+    at_least(1, self, "expand", "state", "groups", "conv")
     if self.head_dim < 0:
       raise UserError(
         f"head_dim={self.head_dim} must be positive, or 0 for as many heads as"
@@ -81,45 +77,27 @@ class Mamba2(Recurrence):
 
   def mix(self, x_BTD, ctx, starts_BT, state):
     c, o = self.config, self.options(self.config)
-    D, G, K, (N, V) = c.d_model, o.groups, o.state, self.sizes(self.config)
-
-    def into(name, heads, size, axes):
-      spec, shape = "BTD,DNH->BTNH", (D, heads, size)
-      axes = ("embed", *axes)
-      return Projection(c, spec, shape, axes, to_branch=True, name=name)(x_BTD)
-
+    G, K, (N, V) = o.groups, o.state, self.sizes(self.config)
     found, kept = {}, {}
-    by_head, by_group = ("heads", "head_dim"), ("latent", "head_dim")
-    for name, heads, size, axes in (
-      ("x", N, V, by_head),
-      ("b", G, K, by_group),
-      ("c", G, K, by_group),
+    of_groups = ("latent", "head_dim")
+    for name, shape, axes in (
+      ("x", (N, V), HEADS),
+      ("b", (G, K), of_groups),
+      ("c", (G, K), of_groups),
     ):
-      conv = ShortConv(
-        c, o.conv, (heads, size), axes, bias=True, name=f"conv_{name}"
-      )
-      y, kept[f"conv_{name}"] = conv(
-        into(name, heads, size, axes), starts_BT, state[f"conv_{name}"]
-      )
+      y = self.into(x_BTD, name, shape, axes, to_branch=True)
+      conv = ShortConv(c, o.conv, shape, axes, bias=True, name=f"conv_{name}")
+      y, kept[f"conv_{name}"] = conv(y, starts_BT, state[f"conv_{name}"])
       found[name] = jax.nn.silu(y)
-    gate_BTNV = into("gate", N, V, by_head)
-    to_steps = (c, "BTD,DN->BTN", (D, N), ("embed", "heads"))
-    dt_BTN = Projection(*to_steps, bias=False, name="dt")(x_BTD)
-    steps = inverse_softplus_of_steps(1e-3, 1e-1)
-    dt_bias_N = declare(self, "dt_bias", steps, (N,), ("heads",), c.param_dtype)
-    rates = log_of_rates(1.0, 16.0)
-    log_rate_N = declare(
-      self, "log_rate", rates, (N,), ("heads",), c.param_dtype
-    )
+    gate_BTNV = self.into(x_BTD, "gate", (N, V), HEADS, to_branch=True)
+    dt_BTN1, g_BTN1 = Steps(c, N, 1.0, 16.0, name="decay")(x_BTD)
     skip_N = declare(self, "skip", ones, (N,), ("heads",), c.param_dtype)
-    dt_BTN1 = jax.nn.softplus(dt_BTN.astype(jnp.float32) + dt_bias_N)[..., None]
-    x_BTNV = constrain(found["x"], "batch", "seq", "heads", "head_dim")
-    x_BTNV = x_BTNV.astype(jnp.float32)
+    x_BTNV = found["x"].astype(jnp.float32)
     y_BTNV, after = dispatch("linear_scan", c.implementation)(
       found["c"],
       found["b"],
       dt_BTN1 * x_BTNV,
-      -dt_BTN1 * jnp.exp(log_rate_N.astype(jnp.float32))[:, None],
+      g_BTN1,
       starts_BT,
       state["state"],
     )
@@ -129,14 +107,6 @@ class Mamba2(Recurrence):
     y_BTGX = y_BTNV.reshape(*y_BTNV.shape[:2], G, -1)
     square = jnp.square(y_BTGX).mean(-1, keepdims=True)
     y_BTGX *= jax.lax.rsqrt(square + c.norm_eps)
-    scale_NV = declare(self, "scale", ones, (N, V), by_head, c.param_dtype)
+    scale_NV = declare(self, "scale", ones, (N, V), HEADS, c.param_dtype)
     y_BTNV = y_BTGX.reshape(y_BTNV.shape) * scale_NV
-    out = Projection(
-      c,
-      "BTNH,NHD->BTD",
-      (N, V, D),
-      ("heads", "head_dim", "embed"),
-      to_residual=True,
-      name="o",
-    )
-    return out(y_BTNV.astype(x_BTD.dtype)), {"state": after, **kept}
+    return self.out(y_BTNV), {"state": after, **kept}

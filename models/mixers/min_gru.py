@@ -5,11 +5,9 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from ...errors import UserError
+from ...errors import at_least
 from ...kernels.dispatch import dispatch
-from ...parallel.rules import constrain
-from ..linear import Projection
-from .recurrence import Leaf, Recurrence
+from .recurrence import CHANNELS, Leaf, Recurrence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,8 +15,7 @@ class Options:
   expand: int = 1  # hidden units, times model.d_model
 
   def __post_init__(self):
-    if self.expand < 1:
-      raise UserError(f"expand={self.expand} must be at least 1")
+    at_least(1, self, "expand")
 
 
 class MinGRU(Recurrence):
@@ -36,15 +33,13 @@ class MinGRU(Recurrence):
     return {"state": Leaf((cls.options(config).expand * config.d_model,))}
 
   def mix(self, x_BTD, ctx, starts_BT, state):
-    c, D = self.config, self.config.d_model
-    E = self.options(c).expand * D
+    c = self.config
+    E = self.options(c).expand * c.d_model
 
-    def into(name):
-      axes = ("embed", "ff")
-      project = Projection(c, "BTD,DE->BTE", (D, E), axes, name=name)
-      return constrain(project(x_BTD), "batch", "seq", "ff").astype(jnp.float32)
-
-    w_BTE, z_BTE = into("candidate"), into("gate")
+    w_BTE, z_BTE = (
+      self.into(x_BTD, name, (E,), CHANNELS).astype(jnp.float32)
+      for name in ("candidate", "gate")
+    )
     g_BTE = jnp.where(w_BTE >= 0, w_BTE + 0.5, jax.nn.sigmoid(w_BTE))
     h_BTE, after = dispatch("diagonal_scan", c.implementation)(
       jax.nn.sigmoid(-z_BTE),
@@ -52,6 +47,4 @@ class MinGRU(Recurrence):
       starts_BT,
       state["state"],
     )
-    axes = ("ff", "embed")
-    out = Projection(c, "BTE,ED->BTD", (E, D), axes, to_residual=True, name="o")
-    return out(h_BTE.astype(x_BTD.dtype)), {"state": after}
+    return self.out(h_BTE), {"state": after}

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from ...errors import UserError
 from ...kernels.dispatch import dispatch
 from ..linear import Projection
-from ..param import declare, ones
+from ..param import declare
 from .recurrence import HeadNorm, HeadOptions, HeadRecurrence, Leaf
 from .stabilizer import largest
 
@@ -94,10 +94,8 @@ class MLSTM(HeadRecurrence):
     least_BTN1 = jnp.exp(-m_BTN)[..., None]
     h_BTNV, n_BTN1 = h_BTNV[..., :-1], h_BTNV[..., -1:]
     h_BTNV /= jnp.maximum(jnp.abs(n_BTN1), least_BTN1) + 1e-6
-    norm = HeadNorm(c, c.norm_eps, centered=True, scale=False, name="norm")
-    axes = ("heads", "head_dim")
-    scale_NV = declare(self, "scale", ones, (N, V), axes, c.param_dtype)
+    norm = HeadNorm(c, centered=True, scale="each", name="norm")
     gate_BTNV = self.by_head(x_BTD, "gate", V, to_branch=True)
     gate_BTNV = jax.nn.sigmoid(gate_BTNV.astype(jnp.float32))
-    y_BTD = self.out(gate_BTNV * scale_NV * norm(h_BTNV))
+    y_BTD = self.out(gate_BTNV * norm(h_BTNV))
     return y_BTD, {"state": after, "largest": m_BTN[:, -1]}

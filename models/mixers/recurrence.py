@@ -8,7 +8,7 @@ document that it is of, so that the next chunk knows whether it goes on.
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -23,6 +23,9 @@ from ..linear import Projection
 from ..param import declare, normal, ones, zeros
 from . import Mixer, State, cache
 
+# Logical axes of what a mixer works on: heads, or channels one by one.
+HEADS, CHANNELS = ("heads", "head_dim"), ("ff",)
+
 
 class Leaf(NamedTuple):
   """An array of a state, of one example."""
@@ -33,13 +36,6 @@ class Leaf(NamedTuple):
 
 class Recurrence(Mixer):
   """A mixer that keeps `leaves` of what came before, whatever its length."""
-
-  word: ClassVar[str] = ""
-  option_type: ClassVar[Any] = None
-
-  @classmethod
-  def options(cls, config: ModelConfig) -> Any:
-    return config.options(cls.word, cls.option_type())
 
   @classmethod
   def leaves(cls, config: ModelConfig) -> dict[str, Leaf]:
@@ -59,6 +55,39 @@ class Recurrence(Mixer):
       starts_BT: where a document begins: nothing from before reaches it.
     """
     raise NotImplementedError(f"{type(self).__name__} must define mix")
+
+  def into(
+    self,
+    x_BTD: Float[Array, "B T D"],
+    name: str,
+    shape: tuple[int, ...],
+    axes: tuple[str, ...],
+    to_branch: bool = False,
+  ) -> Float[Array, "B T ..."]:
+    """A projection to channels, (E,), or to heads of them, (N, H)."""
+    letters = "NH" if len(shape) == 2 else "E"
+    project = Projection(
+      self.config,
+      f"BTD,D{letters}->BT{letters}",
+      (self.config.d_model, *shape),
+      ("embed", *axes),
+      to_branch=to_branch,
+      name=name,
+    )
+    return constrain(project(x_BTD), "batch", "seq", *axes)
+
+  def out(self, y_BTX: Float[Array, "B T ..."]) -> Float[Array, "B T D"]:
+    """Of channels, or of heads of them, to the residual stream."""
+    letters, axes = ("NH", HEADS) if y_BTX.ndim == 4 else ("E", CHANNELS)
+    project = Projection(
+      self.config,
+      f"BT{letters},{letters}D->BTD",
+      (*y_BTX.shape[2:], self.config.d_model),
+      (*axes, "embed"),
+      to_residual=True,
+      name="o",
+    )
+    return project(y_BTX.astype(self.config.compute_dtype))
 
   @nn.compact
   def __call__(
@@ -197,58 +226,42 @@ class HeadRecurrence(Recurrence):
     self, x_BTD: Array, name: str, size: int, to_branch: bool = False
   ) -> Float[Array, "B T N H"]:
     """A projection to `size` numbers for each head."""
-    c = self.config
-    project = Projection(
-      c,
-      "BTD,DNH->BTNH",
-      (c.d_model, c.n_heads, size),
-      ("embed", "heads", "head_dim"),
-      to_branch=to_branch,
-      name=name,
-    )
-    return constrain(project(x_BTD), "batch", "seq", "heads", "head_dim")
-
-  def out(self, o_BTNV: Float[Array, "B T N V"]) -> Float[Array, "B T D"]:
-    """What the heads found, to the residual stream."""
-    c = self.config
-    N, V = o_BTNV.shape[2:]
-    project = Projection(
-      c,
-      "BTNH,NHD->BTD",
-      (N, V, c.d_model),
-      ("heads", "head_dim", "embed"),
-      to_residual=True,
-      name="o",
-    )
-    return project(o_BTNV.astype(c.compute_dtype))
+    shape = (self.config.n_heads, size)
+    return self.into(x_BTD, name, shape, HEADS, to_branch)
 
 
 class HeadNorm(nn.Module):
-  """RMSNorm of each head's outputs, with one scale for all heads, in fp32.
+  """Norm of each head's outputs, in fp32.
 
   Attributes:
-    centered: without their mean, as GroupNorm.
-    scale: whether it has one.
+    eps: under the root; 0: `model.norm_eps`.
+    centered: without the mean, as GroupNorm; else RMSNorm.
+    scale: "shared" by all heads, one for "each", or "none".
+    bias: for each head.
   """
 
   config: ModelConfig
-  eps: float = 1e-5
+  eps: float = 0.0
   centered: bool = False
-  scale: bool = True
+  scale: str = "shared"
+  bias: bool = False
 
   @nn.compact
   def __call__(
     self, x_BTNV: Float[Array, "B T N V"]
   ) -> Float[Array, "B T N V"]:
+    shape, dtype = x_BTNV.shape[2:], self.config.param_dtype
     x_BTNV = x_BTNV.astype(jnp.float32)
     if self.centered:
       x_BTNV -= x_BTNV.mean(-1, keepdims=True)
     square = jnp.square(x_BTNV).mean(-1, keepdims=True)
-    x_BTNV *= jax.lax.rsqrt(square + self.eps)
-    if self.scale:
-      V = x_BTNV.shape[-1]
-      dtype = self.config.param_dtype
-      x_BTNV *= declare(self, "scale", ones, (V,), ("norm",), dtype)
+    x_BTNV *= jax.lax.rsqrt(square + (self.eps or self.config.norm_eps))
+    if self.scale == "shared":
+      x_BTNV *= declare(self, "scale", ones, shape[1:], ("norm",), dtype)
+    elif self.scale == "each":
+      x_BTNV *= declare(self, "scale", ones, shape, HEADS, dtype)
+    if self.bias:
+      x_BTNV += declare(self, "bias", zeros, shape, HEADS, dtype)
     return x_BTNV
 
 

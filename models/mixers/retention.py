@@ -74,6 +74,6 @@ class Retention(HeadRecurrence):
     o_BTNV, after = scan(
       q_BTNK, k_BTNK * K**-0.5, v_BTNV, g_BTN1, starts_BT, state["state"]
     )
-    o_BTNV = HeadNorm(c, scale=False, name="norm")(o_BTNV)
+    o_BTNV = HeadNorm(c, scale="none", name="norm")(o_BTNV)
     gate_BTNV = jax.nn.silu(self.by_head(x_BTD, "gate", V, to_branch=True))
     return self.out(o_BTNV * gate_BTNV), {"state": after}

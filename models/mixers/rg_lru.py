@@ -7,13 +7,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ...errors import UserError
+from ...errors import UserError, at_least
 from ...kernels.dispatch import dispatch
-from ...parallel.rules import constrain
 from ..config import ModelConfig
 from ..linear import Projection
 from ..param import declare, zeros
-from .recurrence import Leaf, Recurrence, ShortConv
+from .recurrence import HEADS, Leaf, Recurrence, ShortConv
 
 SHARPNESS = 8.0  # the paper's c: a = exp(-c softplus(rate) r)
 
@@ -24,10 +23,10 @@ class Options:
   conv: int = 4  # tokens of the convolution; 1: the token's own
 
   def __post_init__(self):
-    if self.width < 0 or self.conv < 1:
+    at_least(1, self, "conv")
+    if self.width < 0:
       raise UserError(
-        f"width={self.width} must be positive, or 0 for model.d_model, and"
-        f" conv={self.conv} at least 1"
+        f"width={self.width} must be positive, or 0 for model.d_model"
       )
 
 
@@ -86,31 +85,26 @@ class RGLRU(Recurrence):
 
   def mix(self, x_BTD, ctx, starts_BT, state):
     c, o = self.config, self.options(self.config)
-    D, N, H = c.d_model, c.n_heads, self.width(c) // c.n_heads
-    axes = ("heads", "head_dim")
-
-    def into(name):
-      shape = (D, N, H)
-      project = Projection(
-        c, "BTD,DNH->BTNH", shape, ("embed", *axes), to_branch=True, name=name
-      )
-      return constrain(project(x_BTD), "batch", "seq", "heads", "head_dim")
+    N, H = c.n_heads, self.width(c) // c.n_heads
 
     def gate(name, of_BTNH):
-      blocks = ("heads", "head_dim", "latent")
+      blocks = (*HEADS, "latent")
       spec = "BTNH,NHG->BTNG"
       project = Projection(c, spec, (N, H, H), blocks, bias=False, name=name)
       bias_NH = declare(
-        self, f"{name}_bias", zeros, (N, H), axes, c.param_dtype
+        self, f"{name}_bias", zeros, (N, H), HEADS, c.param_dtype
       )
       return jax.nn.sigmoid(project(of_BTNH).astype(jnp.float32) + bias_NH)
 
-    out_gate_BTNH = jax.nn.gelu(into("gate"), approximate=True)
-    conv = ShortConv(c, o.conv, (N, H), axes, bias=True, name="conv")
-    u_BTNH, kept = conv(into("x"), starts_BT, state["conv"])
+    out_gate_BTNH = jax.nn.gelu(
+      self.into(x_BTD, "gate", (N, H), HEADS, to_branch=True), approximate=True
+    )
+    conv = ShortConv(c, o.conv, (N, H), HEADS, bias=True, name="conv")
+    u_BTNH = self.into(x_BTD, "x", (N, H), HEADS, to_branch=True)
+    u_BTNH, kept = conv(u_BTNH, starts_BT, state["conv"])
     i_BTNH, r_BTNH = gate("input_gate", u_BTNH), gate("decay_gate", u_BTNH)
     decays = rate_of_decays(0.9, 0.999)
-    rate_NH = declare(self, "log_rate", decays, (N, H), axes, c.param_dtype)
+    rate_NH = declare(self, "log_rate", decays, (N, H), HEADS, c.param_dtype)
     log_a_BTNH = -SHARPNESS * r_BTNH * jax.nn.softplus(rate_NH)
     # What comes in is as large as what is forgotten; at first it is all.
     share_BTNH = _root(-jnp.expm1(2 * log_a_BTNH))
@@ -121,13 +115,5 @@ class RGLRU(Recurrence):
       starts_BT,
       state["state"],
     )
-    out = Projection(
-      c,
-      "BTNH,NHD->BTD",
-      (N, H, D),
-      (*axes, "embed"),
-      to_residual=True,
-      name="o",
-    )
-    y_BTD = out(h_BTNH.astype(x_BTD.dtype) * out_gate_BTNH)
+    y_BTD = self.out(h_BTNH.astype(x_BTD.dtype) * out_gate_BTNH)
     return y_BTD, {"state": after, "conv": kept}

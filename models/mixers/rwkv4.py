@@ -10,10 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from ...kernels.dispatch import dispatch
-from ...parallel.rules import constrain
-from ..linear import Projection
 from ..param import declare
-from .recurrence import Leaf, Recurrence, last_ones
+from .recurrence import CHANNELS, Leaf, Recurrence, last_ones
 from .stabilizer import largest
 
 EMPTY = -1e30  # log of the weights before a document
@@ -76,14 +74,12 @@ class RWKV4(Recurrence):
       mix_D = declare(
         self, f"mix_{name}", _MIXES[name], (D,), ("norm",), c.param_dtype
       ).astype(x_BTD.dtype)
-      axes = ("embed", "ff")
-      into = (c, "BTD,DE->BTE", (D, D), axes)
-      project = Projection(*into, to_branch=name == "v", name=name)
-      y_BTE = project(mix_D * x_BTD + (1 - mix_D) * before_BTD)
-      return constrain(y_BTE, "batch", "seq", "ff").astype(jnp.float32)
+      mixed_BTD = mix_D * x_BTD + (1 - mix_D) * before_BTD
+      y_BTE = self.into(mixed_BTD, name, (D,), CHANNELS, to_branch=name == "v")
+      return y_BTE.astype(jnp.float32)
 
     k, v, r = of("k"), of("v"), jax.nn.sigmoid(of("r"))  # [B, T, D]
-    axes, dtype = ("ff",), c.param_dtype
+    axes, dtype = CHANNELS, c.param_dtype
     rate_D = declare(self, "log_rate", _initial_rate, (D,), axes, dtype)
     bonus_D = declare(self, "bonus", _initial_bonus, (D,), axes, dtype)
     decay = jnp.broadcast_to(-jnp.exp(rate_D.astype(jnp.float32)), k.shape)
@@ -103,7 +99,5 @@ class RWKV4(Recurrence):
     seen = jnp.exp(m_before - top)[..., None] * earlier
     seen += jnp.exp(own - top)[..., None] * pair
     y = r * seen[..., 0] / seen[..., 1]
-    into = (c, "BTE,ED->BTD", (D, D), ("ff", "embed"))
-    out = Projection(*into, to_residual=True, name="o")
     state = {"sums": after, "largest": m[:, -1], "shift": kept}
-    return out(y.astype(x_BTD.dtype)), state
+    return self.out(y), state

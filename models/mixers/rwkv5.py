@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 
 from ...kernels.dispatch import dispatch
 from ..config import ModelConfig
-from ..param import declare, ones, zeros
+from ..param import declare
 from .recurrence import HeadNorm, HeadOptions, HeadRecurrence, Leaf, last_ones
 
 # Weights of the token before, channel i of D: 1 - (i / D)^power, less a bit for
@@ -71,18 +71,20 @@ class RWKV5(HeadRecurrence):
     shift = Leaf((1, config.d_model), config.compute_dtype)
     return super().leaves(config) | {"shift": shift}
 
+  def mix_of(self, name: str) -> Float[Array, " D"]:
+    """Weights of the token before, in what `name` is made of."""
+    shape, dtype = (self.config.d_model,), self.config.param_dtype
+    mix_D = declare(
+      self, f"mix_{name}", initial_mix(name), shape, ("norm",), dtype
+    )
+    return mix_D.astype(self.config.compute_dtype)
+
   def mixed(
     self, x_BTD: Array, before_BTD: Array
   ) -> dict[str, Float[Array, "B T D"]]:
     """x, moved towards the token before by weights for each use."""
-    D, dtype = x_BTD.shape[-1], self.config.param_dtype
-    found = {}
-    for name in self.mixes:
-      init = initial_mix(name)
-      mix_D = declare(self, f"mix_{name}", init, (D,), ("norm",), dtype)
-      away_BTD = mix_D.astype(x_BTD.dtype) * (before_BTD - x_BTD)
-      found[name] = x_BTD + away_BTD
-    return found
+    away_BTD = before_BTD - x_BTD
+    return {name: x_BTD + self.mix_of(name) * away_BTD for name in self.mixes}
 
   def log_rates(
     self, mixed: dict[str, Array], base_NK: Float[Array, "N K"]
@@ -118,8 +120,5 @@ class RWKV5(HeadRecurrence):
       state["state"],
       bonus_NK.astype(jnp.float32),
     )
-    norm = HeadNorm(c, NORM_EPS, centered=True, scale=False, name="norm")
-    scale_NV = declare(self, "scale", ones, (N, V), axes, dtype)
-    bias_NV = declare(self, "bias", zeros, (N, V), axes, dtype)
-    o_BTNV = norm(o_BTNV) * scale_NV + bias_NV
-    return self.out(o_BTNV * gate_BTNV), {"state": after, "shift": kept}
+    norm = HeadNorm(c, NORM_EPS, True, "each", bias=True, name="norm")
+    return self.out(norm(o_BTNV) * gate_BTNV), {"state": after, "shift": kept}

@@ -6,13 +6,12 @@ Time mixing alone: any model.ffn goes with it.
 import dataclasses
 
 import jax.numpy as jnp
-from jaxtyping import Array
 
-from ...errors import UserError
+from ...errors import at_least
 from ..linear import Projection
-from ..param import declare, normal
+from ..param import normal
 from . import rwkv5
-from .recurrence import HeadOptions
+from .recurrence import HEADS, HeadOptions
 
 SMALL = 0.01  # standard deviation of what ends a low-rank path
 
@@ -24,11 +23,7 @@ class Options(HeadOptions):
 
   def __post_init__(self):
     super().__post_init__()
-    if self.mix_rank < 1 or self.decay_rank < 1:
-      raise UserError(
-        f"mix_rank={self.mix_rank} and decay_rank={self.decay_rank} must be at"
-        " least 1"
-      )
+    at_least(1, self, "mix_rank", "decay_rank")
 
 
 class RWKV6(rwkv5.RWKV5):
@@ -42,45 +37,23 @@ class RWKV6(rwkv5.RWKV5):
     c, M = self.config, len(self.mixes)
     D, R = c.d_model, self.options(self.config).mix_rank
     away_BTD = before_BTD - x_BTD
-
-    def mix(name):
-      init = rwkv5.initial_mix(name)
-      mix_D = declare(self, f"mix_{name}", init, (D,), ("norm",), c.param_dtype)
-      return mix_D.astype(x_BTD.dtype)
-
     one = (c, "BTD,DMR->BTMR", (D, M, R), ("embed", "latent", "latent"))
-    low_BTMR = Projection(*one, bias=False, name="low_mix")(
-      x_BTD + mix("x") * away_BTD
+    low_BTMR = Projection(*one, bias=False, name="mix_down")(
+      x_BTD + self.mix_of("x") * away_BTD
     )
-    up_MRD = declare(
-      self,
-      "low_mix_up",
-      normal(SMALL),
-      (M, R, D),
-      ("latent", "latent", "embed"),
-      c.param_dtype,
-      ("batch", "in", "out"),
-    ).astype(x_BTD.dtype)
-    more_BTMD = jnp.einsum("BTMR,MRD->BTMD", jnp.tanh(low_BTMR), up_MRD)
+    two = (c, "BTMR,MRD->BTMD", (M, R, D), ("latent", "latent", "embed"))
+    up = Projection(*two, bias=False, init=normal(SMALL), name="mix_up")
+    more_BTMD = up(jnp.tanh(low_BTMR))
     return {
-      name: x_BTD + (mix(name) + more_BTMD[:, :, i]) * away_BTD
+      name: x_BTD + (self.mix_of(name) + more_BTMD[:, :, i]) * away_BTD
       for i, name in enumerate(self.mixes)
     }
 
-  def log_rates(self, mixed, base_NK: Array):
+  def log_rates(self, mixed, base_NK):
     c, (N, K) = self.config, base_NK.shape
-    R = self.options(c).decay_rank
-    down = (c, "BTD,DR->BTR", (c.d_model, R), ("embed", "latent"))
-    low_BTR = Projection(*down, bias=False, name="decay_down")(mixed["w"])
-    up_RNK = declare(
-      self,
-      "decay_up",
-      normal(SMALL),
-      (R, N, K),
-      ("latent", "heads", "head_dim"),
-      c.param_dtype,
-      ("in", "out", "out"),
-    )
-    low_BTR = jnp.tanh(low_BTR.astype(jnp.float32))
-    more_BTNK = jnp.einsum("BTR,RNK->BTNK", low_BTR, up_RNK.astype("float32"))
-    return base_NK + more_BTNK
+    D, R = c.d_model, self.options(self.config).decay_rank
+    one = (c, "BTD,DR->BTR", (D, R), ("embed", "latent"))
+    low_BTR = Projection(*one, bias=False, name="decay_down")(mixed["w"])
+    two = (c, "BTR,RNH->BTNH", (R, N, K), ("latent", *HEADS))
+    up = Projection(*two, bias=False, init=normal(SMALL), name="decay_up")
+    return base_NK + up(jnp.tanh(low_BTR)).astype(jnp.float32)

@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ...errors import UserError
+from ...errors import UserError, at_least
 from ...parallel.rules import constrain
 from ..linear import Projection
-from ..param import declare, normal, ones, zeros
+from ..param import declare, normal, zeros
 from .recurrence import HeadNorm, Leaf, Recurrence, ShortConv
 
 EMPTY = -1e30  # log of the weights before a document
@@ -25,8 +25,7 @@ class Options:
   conv: int = 4  # tokens of the convolution before i and f; 1: the token's own
 
   def __post_init__(self):
-    if self.conv < 1:
-      raise UserError(f"conv={self.conv} must be at least 1, the token's own")
+    at_least(1, self, "conv")
 
 
 def _forget_bias(key, shape, dtype):
@@ -121,7 +120,6 @@ class SLSTM(Recurrence):
       ).astype(jnp.float32)
     before = {k: state[k] for k in "hcnm"}
     h_BTNH, after = cell(into, recurrent, starts_BT, before)
-    norm = HeadNorm(c, c.norm_eps, centered=True, scale=False, name="norm")
-    scale_NH = declare(self, "scale", ones, (N, H), axes, c.param_dtype)
-    y_BTD = (norm(h_BTNH) * scale_NH).reshape(x_BTD.shape)
+    norm = HeadNorm(c, centered=True, scale="each", name="norm")
+    y_BTD = norm(h_BTNH).reshape(x_BTD.shape)
     return y_BTD.astype(x_BTD.dtype), {**after, "conv": kept}

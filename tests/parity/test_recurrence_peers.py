@@ -143,7 +143,7 @@ def random(m, name, x):
 
 
 def hedgehog(m, name, x):
-  w = getattr(m, f"mixer_{name}_features_kernel")
+  w = getattr(m, f"mixer_{name}_features_map_kernel")
   b = getattr(m, f"mixer_{name}_features_bias")
   y = torch.einsum("bnth,nhf->bntf", x, w) + b[:, None]
   return torch.softmax(torch.cat([y, -y], -1), -1)
@@ -222,14 +222,14 @@ def gated_delta_net(ours):
   of = {k.removeprefix("mixer/"): v for k, v in ours.items()}
   # Matrices and convolutions of several, in their order.
   by_head = [of[f"{name}/kernel"] for name in ("q", "k", "v", "gate")]
-  pair = [of[f"{name}/kernel"][..., None] for name in ("beta", "decay")]
+  pair = [of[f"{name}/kernel"][..., None] for name in ("beta", "decay/step")]
   convs = [of[f"conv_{name}/kernel"].reshape(4, -1).T for name in "qkv"]
   return {
     "in_proj_qkvz.weight": flat(np.concatenate(by_head, axis=-1)),
     "in_proj_ba.weight": flat(np.concatenate(pair, axis=-1)),
     "conv1d.weight": np.concatenate(convs)[:, None],
-    "dt_bias": of["dt_bias"],
-    "A_log": of["log_rate"],
+    "dt_bias": of["decay/bias"],
+    "A_log": of["decay/log_rate"],
     "norm.weight": of["norm/scale"],
     "out_proj.weight": of["o/kernel"].reshape(-1, D).T,
   }
@@ -273,15 +273,16 @@ def mamba(ours):
 
 def mamba2(ours):
   of = {k.removeprefix("mixer/"): v for k, v in ours.items()}
-  into = [flat(of[f"{name}/kernel"]) for name in ("gate", "x", "b", "c", "dt")]
+  names = ("gate", "x", "b", "c", "decay/step")
+  into = [flat(of[f"{name}/kernel"]) for name in names]
   convs = [of[f"conv_{name}/kernel"].reshape(4, -1).T for name in "xbc"]
   biases = [of[f"conv_{name}/bias"].reshape(-1) for name in "xbc"]
   return {
     "in_proj.weight": np.concatenate(into),
     "conv1d.weight": np.concatenate(convs)[:, None],
     "conv1d.bias": np.concatenate(biases),
-    "dt_bias": of["dt_bias"],
-    "A_log": of["log_rate"],
+    "dt_bias": of["decay/bias"],
+    "A_log": of["decay/log_rate"],
     "D": of["skip"],
     "norm.weight": of["scale"].reshape(-1),
     "out_proj.weight": of["o/kernel"].reshape(-1, D).T,
@@ -316,7 +317,7 @@ def mlstm(ours):
     found[f"{b}.weight"] = of[f"{a}/kernel"].T
     found[f"{b}.bias"] = of[f"{a}_bias"]
   return found | {
-    "multihead_norm.weight": of["scale"].reshape(-1),
+    "multihead_norm.weight": of["norm/scale"].reshape(-1),
     "out_proj.weight": of["o/kernel"].reshape(-1, D).T,
   }
 
@@ -404,7 +405,7 @@ def rwkv(mixed, log_rates):
     o = torch.stack(found, 2)  # [b, n, t, v]
     o = o - o.mean(-1, keepdim=True)
     o = o * torch.rsqrt(o.square().mean(-1, keepdim=True) + 64e-5)
-    o = o * m.mixer_scale[:, None] + m.mixer_bias[:, None]
+    o = o * m.mixer_norm_scale[:, None] + m.mixer_norm_bias[:, None]
     return m.out(o * torch.nn.functional.silu(g))
 
   return formula
@@ -418,8 +419,10 @@ def rwkv5(m, x, before):
 
 def rwkv6(m, x, before):
   first = x + (before - x) * m.mixer_mix_x
-  low = torch.tanh(torch.einsum("btd,dmr->mbtr", first, m.mixer_low_mix_kernel))
-  more = torch.einsum("mbtr,mrd->mbtd", low, m.mixer_low_mix_up)
+  low = torch.tanh(
+    torch.einsum("btd,dmr->mbtr", first, m.mixer_mix_down_kernel)
+  )
+  more = torch.einsum("mbtr,mrd->mbtd", low, m.mixer_mix_up_kernel)
   return {
     name: x + (before - x) * (getattr(m, f"mixer_mix_{name}") + more[i])
     for i, name in enumerate("wkvrg")
@@ -432,7 +435,9 @@ def rates5(m, of):
 
 def rates6(m, of):
   low = torch.tanh(of["w"] @ m.mixer_decay_down_kernel)
-  return rates5(m, of) + torch.einsum("btr,rnk->bntk", low, m.mixer_decay_up)
+  return rates5(m, of) + torch.einsum(
+    "btr,rnk->bntk", low, m.mixer_decay_up_kernel
+  )
 
 
 RWKV = {
@@ -442,7 +447,7 @@ RWKV = {
   },
   **{f"mix_{n}": (D,) for n in "rkvg"},
   **{n: (N, K) for n in ("log_rate", "bonus")},
-  **{n: (N, V) for n in ("scale", "bias")},
+  **{f"norm_{n}": (N, V) for n in ("scale", "bias")},
   "o_kernel": (N, V, D),
 }
 
@@ -510,7 +515,7 @@ def slstm(m, x):
   y = torch.stack(found, 1)
   y = y - y.mean(-1, keepdim=True)
   y = y * torch.rsqrt(y.square().mean(-1, keepdim=True) + 1e-5)
-  return (y * m.mixer_scale).flatten(-2)
+  return (y * m.mixer_norm_scale).flatten(-2)
 
 
 STATES = {
@@ -543,7 +548,7 @@ CASES = {
         **(
           {}
           if phi != "hedgehog"
-          else {f"{n}_features_kernel": (N, K, K) for n in "qk"}
+          else {f"{n}_features_map_kernel": (N, K, K) for n in "qk"}
           | {f"{n}_features_bias": (N, K) for n in "qk"}
         ),
       ),
@@ -600,10 +605,10 @@ CASES = {
       **RWKV,
       mix_w=(D,),
       mix_x=(D,),
-      low_mix_kernel=(D, 5, 3),
-      low_mix_up=(5, 3, D),
+      mix_down_kernel=(D, 5, 3),
+      mix_up_kernel=(5, 3, D),
       decay_down_kernel=(D, 2),
-      decay_up=(2, N, K),
+      decay_up_kernel=(2, N, K),
     ),
   ),
   "slstm": Case(
@@ -614,7 +619,7 @@ CASES = {
       slstm,
       conv_kernel=(4, N, D // N),
       conv_bias=(N, D // N),
-      scale=(N, D // N),
+      norm_scale=(N, D // N),
       **{
         f"{name}_{part}": (N, D // N, D // N)
         for name in "ifzo"
