@@ -30,7 +30,7 @@ from results import append
 sys.path.append(str(pathlib.Path(__file__).parents[1]))
 
 D, N = 256, 4
-SLOWEST = 2048  # from here on the exponent is fitted
+FITTED_FROM = 2048  # tokens: shorter rows say little of the growth
 DRAWN = (
   *(
     "attention",
@@ -45,7 +45,7 @@ DRAWN = (
 
 
 def made(mixer, length):
-  """The resolved model of one mixer, and whether it may have no position."""
+  """The resolved model of one mixer, without a position."""
   from ablax.train.config import load
 
   values = {
@@ -223,7 +223,7 @@ def exponent(times):
   """Slope of log(time) by log(length), by least squares."""
   import numpy as np
 
-  found = [(n, t) for n, t in times.items() if n >= SLOWEST]
+  found = [(n, t) for n, t in times.items() if n >= FITTED_FROM]
   if len(found) < 2:
     return None
   return float(np.polyfit(*np.log(np.array(found, float)).T, 1)[0])

@@ -44,14 +44,15 @@ class Mamba2(Recurrence):
     """Heads, and channels of each."""
     o = cls.options(config)
     E = o.expand * config.d_model
-    N = E // o.head_dim if o.head_dim else config.n_heads
-    return N, E // max(N, 1)
+    if o.head_dim:
+      return E // o.head_dim, o.head_dim
+    return config.n_heads, E // config.n_heads
 
   @classmethod
   def check(cls, config):
     o, (N, V) = cls.options(config), cls.sizes(config)
     E = o.expand * config.d_model
-    if N < 1 or N * V != E:
+    if N * V != E:
       raise UserError(
         f"model.mixer='mamba2' has {E} channels, model.opts.mamba2.expand="
         f"{o.expand} times model.d_model={config.d_model}, which"

@@ -204,8 +204,7 @@ class HeadOptions:
     for key in ("key_dim", "value_dim"):
       if getattr(self, key) < 0:
         raise UserError(
-          f"{key}={getattr(self, key)} must be positive, or 0 for"
-          " model.head_dim"
+          f"{key}={getattr(self, key)} must be positive, or 0 for its default"
         )
 
 

@@ -32,9 +32,19 @@ QUICK = [
 ]
 
 
-def check(model_config, mixer, position, **more):
+# Options that change what a mixer keeps, or how it decodes.
+VARIANTS = [
+  ("longformer", {"longformer.own_projections": True}),
+  ("delta_net", {"delta_net.negative_eigenvalues": True, "delta_net.conv": 1}),
+  ("linear_attention", {"linear_attention.feature_map": "taylor"}),
+  ("linear_attention", {"linear_attention.feature_map": "hedgehog"}),
+  ("mamba2", {"mamba2.head_dim": 8, "mamba2.state": 5}),
+]
+
+
+def check(model_config, mixer, position, opts=None, **more):
   try:
-    opts = small_options(mixer, position)
+    opts = small_options(mixer, position) | (opts or {})
     config = model_config(pattern=(mixer,), position=position, opts=opts)
   except UserError as error:
     # Refused at construction, by both names.
@@ -47,6 +57,12 @@ def check(model_config, mixer, position, **more):
 @pytest.mark.parametrize(("mixer", "position"), QUICK)
 def test_the_contract_holds(model_config, mixer, position):
   check(model_config, mixer, position, meshes=False)
+
+
+@pytest.mark.parametrize(("mixer", "opts"), VARIANTS)
+def test_the_contract_holds_with_other_options(model_config, mixer, opts):
+  position = "rope" if MIXERS[mixer].positional else "none"
+  check(model_config, mixer, position, opts, meshes=False)
 
 
 @pytest.mark.slow

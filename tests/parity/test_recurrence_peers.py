@@ -183,7 +183,7 @@ def gla(m, x):
   return m.out(m.normed(by_time(o)) * gate)
 
 
-def delta_net(m, x):
+def delta_net(m, x, most=1):
   found = {}
   for name in "qkv":
     y = m.by_head(x, name)
@@ -195,7 +195,7 @@ def delta_net(m, x):
     a * torch.rsqrt(a.square().sum(-1, keepdim=True) + 1e-6)
     for a in (found["q"], found["k"])
   )
-  beta = torch.sigmoid(x @ m.mixer_beta_kernel).transpose(1, 2)
+  beta = most * torch.sigmoid(x @ m.mixer_beta_kernel).transpose(1, 2)
   o, _ = naive("delta_rule").delta_rule_recurrence(q, k, found["v"], beta)
   return m.out(m.normed(o))
 
@@ -574,21 +574,24 @@ CASES = {
       norm_scale=(V,),
     ),
   ),
-  "delta_net": Case(
-    "delta_net",
-    sized("delta_net"),
-    as_torch,
-    of_paths(
-      delta_net,
-      **BY_HEAD | OUT,
-      **{
-        f"conv_{name}_kernel": (4, N, size)
-        for name, size in zip("qkv", (K, K, V), strict=True)
-      },
-      beta_kernel=(D, N),
-      norm_scale=(V,),
-    ),
-  ),
+  **{
+    f"delta_net, beta up to {most}": Case(
+      "delta_net",
+      sized("delta_net", negative_eigenvalues=most == 2),
+      as_torch,
+      of_paths(
+        functools.partial(delta_net, most=most),
+        **BY_HEAD | OUT,
+        **{
+          f"conv_{name}_kernel": (4, N, size)
+          for name, size in zip("qkv", (K, K, V), strict=True)
+        },
+        beta_kernel=(D, N),
+        norm_scale=(V,),
+      ),
+    )
+    for most in (1, 2)
+  },
   "rwkv4": Case("rwkv4", {}, rwkv4, build_rwkv4),
   "rwkv5": Case(
     "rwkv5",
