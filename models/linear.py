@@ -32,7 +32,7 @@ class Projection(nn.Module):
     to_branch: the output reaches one that does so, linearly or by an
       activation: values, and the first matrices of an ffn.
     bias: whether it has one; None: as `model.use_bias` says.
-    init: of the kernel, where it starts in another way.
+    initial: of the kernel, where it starts in another way.
   """
 
   config: ModelConfig
@@ -42,7 +42,7 @@ class Projection(nn.Module):
   to_residual: bool = False
   to_branch: bool = False
   bias: bool | None = None
-  init: Init | None = None
+  initial: Init | None = None
 
   @nn.compact
   def __call__(
@@ -73,7 +73,7 @@ class Projection(nn.Module):
       "in" if a not in out else "batch" if a in inputs else "out"
       for a in letters
     )
-    init = self.init or normal(std)
+    init = self.initial or normal(std)
     kernel = declare(
       self, "kernel", init, self.shape, self.axes, c.param_dtype, roles
     )

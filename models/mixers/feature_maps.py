@@ -123,7 +123,7 @@ class Hedgehog(FeatureMap):
     dtype = self.config.param_dtype
     shape, axes = (N, H, H), ("heads", "head_dim", "latent")
     into = (self.config, "BTNH,NHF->BTNF", shape, axes)
-    project = Projection(*into, bias=False, init=_identity, name="map")
+    project = Projection(*into, bias=False, initial=_identity, name="map")
     b_NF = declare(self, "bias", zeros, (N, H), ("heads", "latent"), dtype)
     y_BTNF = project(x_BTNH).astype(jnp.float32) + b_NF
     return jax.nn.softmax(jnp.concatenate([y_BTNF, -y_BTNF], axis=-1), axis=-1)

@@ -42,7 +42,7 @@ class RWKV6(rwkv5.RWKV5):
       x_BTD + self.mix_of("x") * away_BTD
     )
     two = (c, "BTMR,MRD->BTMD", (M, R, D), ("latent", "latent", "embed"))
-    up = Projection(*two, bias=False, init=normal(SMALL), name="mix_up")
+    up = Projection(*two, bias=False, initial=normal(SMALL), name="mix_up")
     more_BTMD = up(jnp.tanh(low_BTMR))
     return {
       name: x_BTD + (self.mix_of(name) + more_BTMD[:, :, i]) * away_BTD
@@ -55,5 +55,5 @@ class RWKV6(rwkv5.RWKV5):
     one = (c, "BTD,DR->BTR", (D, R), ("embed", "latent"))
     low_BTR = Projection(*one, bias=False, name="decay_down")(mixed["w"])
     two = (c, "BTR,RNH->BTNH", (R, N, K), ("latent", *HEADS))
-    up = Projection(*two, bias=False, init=normal(SMALL), name="decay_up")
+    up = Projection(*two, bias=False, initial=normal(SMALL), name="decay_up")
     return base_NK + up(jnp.tanh(low_BTR)).astype(jnp.float32)
