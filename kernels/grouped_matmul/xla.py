@@ -17,10 +17,10 @@ from jaxtyping import Array, Float, Int
 
 from ..flops import each_row
 
-# Rows of a block: large ones as long as a group fills them, then one of these,
-# which may stand out over the group's end. The matrix is read once for each
-# block, so that many small ones would cost more than some rows too many.
-BLOCKS = (256, 128, 64, 32, 16)
+# Rows of a block: large ones as long as a group fills them, then small ones,
+# the last of which may stand out over the group's end. A small one costs more
+# a row: the matrix is read once for each block.
+BLOCKS = (256, 64, 16)
 
 
 def grouped_matmul(
@@ -131,27 +131,18 @@ def _over_blocks(
   first: Array, end: Array, M: int, block: Callable[..., Any], carry: Any
 ) -> Any:
   """`block(rows, carry)` for blocks that cover the rows first to end of M."""
-  sizes = sorted({min(n, M) for n in BLOCKS})
+  sizes = sorted({min(n, M) for n in BLOCKS}, reverse=True)
+  for n in sizes:
+    count = (end - first) // n
+
+    def full(i, carry, n=n, first=first):
+      return block(_Rows(first + i * n, n, None), carry)
+
+    carry = jax.lax.fori_loop(0, count, full, carry)
+    first = first + count * n
+  # What is left is less than a block, which may reach into other groups.
   n = sizes[-1]
-  count = (end - first) // n
-
-  def full(i, carry):
-    return block(_Rows(first + i * n, n, None), carry)
-
-  carry = jax.lax.fori_loop(0, count, full, carry)
-  start = first + count * n
-
-  def rest(n):
-    def run(carry):
-      row = jnp.minimum(start, M - n)
-      rows_M1 = row + jnp.arange(n)[:, None]
-      mine_M1 = (rows_M1 >= start) & (rows_M1 < end)
-      return block(_Rows(row, n, mine_M1), carry)
-
-    return run
-
-  # What is left in one block more, of the next size: it reaches into other
-  # groups, whose rows it leaves alone.
-  forms = [lambda carry: carry, *(rest(n) for n in sizes)]
-  smaller = jnp.array([0, *sizes[:-1]])
-  return jax.lax.switch((end - start > smaller).sum(), forms, carry)
+  row = jnp.minimum(first, M - n)
+  rows_M1 = row + jnp.arange(n)[:, None]
+  rest = _Rows(row, n, (rows_M1 >= first) & (rows_M1 < end))
+  return jax.lax.cond(first < end, lambda c: block(rest, c), lambda c: c, carry)
