@@ -73,6 +73,7 @@ EXTRAS = {
     "transformers>=5",
     "pytorch-optimizer>=4.1",
     "schedulefree>=1.4",
+    "rwkv==0.8.32",
     *EVAL,
     "accelerate>=1.15",  # which lm-eval's own model imports
   ],

@@ -44,6 +44,10 @@ OPS: dict[str, dict[str, str]] = {
     "reference": "selective_scan.reference:selective_scan",
     "xla": "selective_scan.xla:selective_scan",
   },
+  "ttt": {
+    "reference": "ttt.reference:ttt",
+    "xla": "ttt.xla:ttt",
+  },
 }
 
 # op -> backend -> what `auto` means there ("*": any other backend)
@@ -55,6 +59,7 @@ AUTO: dict[str, dict[str, str]] = {
   "delta_rule": {"*": "xla"},
   "diagonal_scan": {"*": "xla"},
   "selective_scan": {"*": "xla"},
+  "ttt": {"*": "xla"},
 }
 
 

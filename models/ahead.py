@@ -46,7 +46,8 @@ class Ahead(nn.Module):
     last = c.groups[-1][1][-1]
     layers = stack(c, 1)(c, (last,), name="layers")
     at = jnp.array([c.n_layers + self.depth])
-    h_BTD, _ = layers(join(both_BTC), ctx, at, (None,))
+    carry = (join(both_BTC), ctx.first_values or {})
+    (h_BTD, _), _ = layers(carry, ctx, at, (None,))
     return h_BTD, NORMS[c.norm](c, name="norm")(h_BTD)
 
 

@@ -1,5 +1,6 @@
 """Residual blocks, and the layer group that `nn.scan` repeats over depth."""
 
+import dataclasses
 from typing import Any
 
 import flax.linen as nn
@@ -13,6 +14,7 @@ from .ffn import FFNS
 from .mixers import MIXERS, State
 from .norms import NORMS
 from .penalty import COLLECTIONS as OF_THE_LOSS
+from .shift import token_before
 from .watch import watch
 
 # Those of `watch.py` among them.
@@ -56,10 +58,25 @@ class Block(nn.Module):
   @nn.compact
   def __call__(
     self, x_BTD: Float[Array, "B T D"], ctx: Context, state: State | None
-  ) -> tuple[Float[Array, "B T D"], State | None]:
-    c = self.config
-    mixer = MIXERS[self.layer.mixer](c, name="mixer")
-    ffn = FFNS[self.layer.ffn](c, name="ffn")
+  ) -> tuple[Float[Array, "B T D"], State | None, dict[str, Array]]:
+    """The stream after it, its state, and what its mixer passes on."""
+    c, layer, kept, passed = self.config, self.layer, {}, {}
+    mixer = MIXERS[layer.mixer](c, name="mixer")
+    ffn = FFNS[layer.ffn](c, name="ffn")
+    before = state or {}
+
+    def mix(x_BTD):
+      y_BTD, kept["mixer"], *more = mixer(x_BTD, ctx, before.get("mixer"))
+      if more:
+        (passed[layer.mixer],) = more
+      return y_BTD
+
+    def feed(x_BTD):
+      if not ffn.of_previous:
+        return ffn(x_BTD, ctx)
+      shifted = token_before(x_BTD, ctx, c, before.get("ffn"))
+      previous_BTD, kept["ffn"] = shifted
+      return ffn(x_BTD, dataclasses.replace(ctx, previous_BTD=previous_BTD))
 
     def norm(name, x):
       return NORMS[c.norm](c, name=name)(x)
@@ -72,35 +89,27 @@ class Block(nn.Module):
       # Other sites than dropout's, which are below 4.
       return stochastic_depth(x, c.stochastic_depth, c.n_layers, ctx, site + 4)
 
-    if c.residual in ("parallel", "parallel_norms"):
+    sublayers = [("mixer", mix), ("ffn", feed)][: 1 + ffn.present]
+    into_BTD = norm("norm", x_BTD) if c.residual == "parallel" else x_BTD
+    alpha = (2 * c.n_layers) ** 0.25 if c.residual == "deep_norm" else 1.0
+    for name, run in sublayers:
       if c.residual == "parallel":
-        to_mixer_BTD = to_ffn_BTD = norm("norm", x_BTD)
+        x_BTD = x_BTD + branch(name, run(into_BTD))
+      elif c.residual == "parallel_norms":
+        x_BTD = x_BTD + branch(name, run(norm(f"{name}_norm", into_BTD)))
+      elif c.residual in NORMED_AFTER:
+        x_BTD = alpha * x_BTD + branch(name, run(x_BTD))
+        x_BTD = norm(f"{name}_norm", x_BTD)
+      elif c.residual == "after":
+        x_BTD = x_BTD + branch(name, norm(f"{name}_norm", run(x_BTD)))
       else:
-        to_mixer_BTD = norm("mixer_norm", x_BTD)
-        to_ffn_BTD = norm("ffn_norm", x_BTD)
-      y_BTD, state = mixer(to_mixer_BTD, ctx, state)
-      x_BTD = x_BTD + branch("mixer", y_BTD)
-      x_BTD = x_BTD + branch("ffn", ffn(to_ffn_BTD, ctx))
-    elif c.residual in NORMED_AFTER:
-      alpha = (2 * c.n_layers) ** 0.25 if c.residual == "deep_norm" else 1.0
-      y_BTD, state = mixer(x_BTD, ctx, state)
-      x_BTD = norm("mixer_norm", alpha * x_BTD + branch("mixer", y_BTD))
-      x_BTD = norm("ffn_norm", alpha * x_BTD + branch("ffn", ffn(x_BTD, ctx)))
-    elif c.residual == "after":
-      y_BTD, state = mixer(x_BTD, ctx, state)
-      x_BTD = x_BTD + branch("mixer", norm("mixer_norm", y_BTD))
-      x_BTD = x_BTD + branch("ffn", norm("ffn_norm", ffn(x_BTD, ctx)))
-    else:
-      y_BTD, state = mixer(norm("mixer_norm", x_BTD), ctx, state)
-      if c.residual == "sandwich":
-        y_BTD = norm("mixer_out_norm", y_BTD)
-      x_BTD = x_BTD + branch("mixer", y_BTD)
-      y_BTD = ffn(norm("ffn_norm", x_BTD), ctx)
-      if c.residual == "sandwich":
-        y_BTD = norm("ffn_out_norm", y_BTD)
-      x_BTD = x_BTD + branch("ffn", y_BTD)
+        y_BTD = run(norm(f"{name}_norm", x_BTD))
+        if c.residual == "sandwich":
+          y_BTD = norm(f"{name}_out_norm", y_BTD)
+        x_BTD = x_BTD + branch(name, y_BTD)
     watch(self, "stream", x_BTD, ctx)
-    return constrain(x_BTD, "batch", "seq", "embed"), state
+    x_BTD = constrain(x_BTD, "batch", "seq", "embed")
+    return x_BTD, kept if state else None, passed
 
 
 class LayerGroup(nn.Module):
@@ -112,22 +121,34 @@ class LayerGroup(nn.Module):
   @nn.compact
   def __call__(
     self,
-    x_BTD: Float[Array, "B T D"],
+    carry: tuple[Float[Array, "B T D"], dict[str, Array]],
     ctx: Context,
     first_layer: Int[Array, ""],
     states: tuple[State | None, ...],
-  ) -> tuple[Float[Array, "B T D"], tuple[State | None, ...]]:
+  ) -> tuple[
+    tuple[Float[Array, "B T D"], dict[str, Array]], tuple[State | None, ...]
+  ]:
+    """`carry` is the stream, and what first layers passed on."""
+    c, (x_BTD, values) = self.config, carry
     block = Block
-    if self.config.remat != "none":
+    if c.remat != "none":
       # The loop already keeps XLA from merging the recomputation.
-      policy = REMAT[self.config.remat]
+      policy = REMAT[c.remat]
       block = nn.remat(Block, prevent_cse=False, policy=policy)
     new_states = []
     for i, (layer, state) in enumerate(zip(self.layers, states, strict=True)):
-      here = ctx.at_layer(first_layer + i)
-      x_BTD, state = block(self.config, layer, name=str(i))(x_BTD, here, state)
+      # Those of model.first are no loop: each has its own depth.
+      is_first = self.name == "first" and c.first_of(layer.mixer) == i
+      here = dataclasses.replace(
+        ctx,
+        layer=first_layer + i,
+        first_values=None if is_first else values,
+      )
+      run = block(c, layer, name=str(i))
+      x_BTD, state, passed = run(x_BTD, here, state)
+      values = values | passed
       new_states.append(state)
-    return x_BTD, tuple(new_states)
+    return (x_BTD, values), tuple(new_states)
 
 
 def stack(config: ModelConfig, repeats: int):

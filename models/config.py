@@ -277,6 +277,15 @@ class ModelConfig:
       if repeats
     )
 
+  def first_of(self, mixer: str) -> int:
+    """The depth of the first layer that has this mixer."""
+    return min(
+      self.depths(name, i)[0]
+      for name, layers, _ in self.groups
+      for i, layer in enumerate(layers)
+      if layer.mixer == mixer
+    )
+
   def depths(self, group: str, place: int = 0) -> range:
     """Of the layers at a place of a group's tile, from 0 at the first layer."""
     first = 0

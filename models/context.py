@@ -38,6 +38,8 @@ class DropoutKey:
     "shared",
     "tokens_BT",
     "source_BTD",
+    "previous_BTD",
+    "first_values",
   ),
   meta_fields=("causal",),
 )
@@ -55,6 +57,10 @@ class Context:
     shared: by the word of a position, what it made for all layers.
     tokens_BT: what stood there before it was embedded; None: not known.
     source_BTD: what cross-attention looks at; None: the layer's own input.
+    previous_BTD: for an ffn that asks for it, its input at the token before; 0
+      before a document.
+    first_values: by mixer, what its first layer passed on; None: to one that
+      is the first for certain.
   """
 
   positions_BT: Int[Array, "B T"]
@@ -65,6 +71,8 @@ class Context:
   shared: dict[str, Any] | None = None
   tokens_BT: Int[Array, "B T"] | None = None
   source_BTD: Float[Array, "B T D"] | None = None
+  previous_BTD: Float[Array, "B T D"] | None = None
+  first_values: dict[str, Array] | None = None
 
   @property
   def training(self) -> bool:

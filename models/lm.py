@@ -35,6 +35,7 @@ from .norms import NORMS
 from .once import Once
 from .param import Params, declare, init_params, normal, specs, zeros
 from .positions import POSITIONS
+from .state import check_state
 from .watch import COLLECTION, KEPT
 
 # Logits that one device holds at a time in a loss. A CPU is a third faster
@@ -171,6 +172,8 @@ class Decoder(nn.Module):
     """
     c = self.config
     assert c.vocab_size, "the vocabulary's size comes with the tokenizer"
+    if state:
+      check_state(c, state, tokens_BT.shape[0])
     if positions_BT is None:
       assert state is None, "positions must be given with a state"
       positions_BT = jnp.broadcast_to(
@@ -210,6 +213,10 @@ class Decoder(nn.Module):
     ctx = ctx.sharing(Once(c, c.mixers, name="positions")())
     x_BTD = constrain(x_BTD, "batch", "seq", "embed")
     x_BTD = dropout(x_BTD, c.dropout, ctx, site=0)
+    values: dict[str, Array] = {}
+    for mixer in c.mixers:
+      if (passed := MIXERS[mixer].passed(c)) is not None:
+        values[mixer] = jnp.zeros((*tokens_BT.shape, *passed), x_BTD.dtype)
     of_source = any(MIXERS[mixer].of_source for mixer in c.mixers)
     new_state = {}
     for name, layers, repeats in c.groups:
@@ -218,10 +225,13 @@ class Decoder(nn.Module):
       group = stack(c, repeats)(c, layers, name=name)
       first_layers = jnp.array(c.depths(name))
       states = state[name] if state else (None,) * len(layers)
-      x_BTD, new_state[name] = group(x_BTD, ctx, first_layers, states)
+      (x_BTD, values), new_state[name] = group(
+        (x_BTD, values), ctx, first_layers, states
+      )
     # Parameters are there from the start, asked for or not.
     n_ahead = c.n_ahead if ahead or self.is_initializing() else 0
     stream_BTD, seen_BTDs = x_BTD, []
+    ctx = dataclasses.replace(ctx, first_values=values)
     for k in range(n_ahead):
       module = Ahead(c, k, name=f"ahead_{k}")
       next_BTD = later(embedded_BTD, k + 1)

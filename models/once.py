@@ -1,8 +1,10 @@
 """What positions make once, for all layers; and a mixer on its own."""
 
+import dataclasses
 from typing import Any
 
 import flax.linen as nn
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .config import ModelConfig
@@ -39,5 +41,12 @@ class Alone(nn.Module):
     self, x_BTD: Float[Array, "B T D"], ctx: Context, state: State | None = None
   ) -> tuple[Float[Array, "B T D"], State | None]:
     shared = Once(self.config, (self.mixer,), name="positions")()
-    mixer = MIXERS[self.mixer](self.config, name="mixer")
-    return mixer(x_BTD, ctx.sharing(shared), state)
+    entry = MIXERS[self.mixer]
+    passed = entry.passed(self.config)
+    if passed is not None and ctx.first_values is None:
+      # As a later layer, which has all of the mixer's parameters.
+      values = jnp.ones((*x_BTD.shape[:2], *passed), x_BTD.dtype)
+      ctx = dataclasses.replace(ctx, first_values={self.mixer: values}, layer=1)
+    mixer = entry(self.config, name="mixer")
+    y_BTD, state, *_ = mixer(x_BTD, ctx.sharing(shared), state)
+    return y_BTD, state

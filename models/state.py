@@ -1,8 +1,9 @@
 """The decode state of a whole model: one protocol for every mixer.
 
 A mixer's `init_state` gives one layer's state; here the layers of a group are
-stacked, as the loop over depth wants them. The call that consumes a chunk of
-tokens returns the state after it.
+stacked, as the loop over depth wants them. An ffn that looks at the token
+before has a state too. The call that consumes a chunk of tokens returns the
+state after it.
 """
 
 from typing import Any
@@ -12,7 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from ..errors import UserError
-from .config import ModelConfig
+from . import shift
+from .config import Layer, ModelConfig
 from .ffn import FFNS
 from .mixers import MIXERS
 
@@ -51,14 +53,51 @@ def init_state(
         " text; choose another mixer, or evaluate without sampling"
       )
 
-  def stacked(mixer: str, n: int):
-    state = MIXERS[mixer].init_state(config, batch, max_len)
+  def stacked(layer: Layer, n: int):
+    mixer = MIXERS[layer.mixer].init_state(config, batch, max_len)
+    state = {"mixer": mixer}
+    if FFNS[layer.ffn].of_previous:
+      state["ffn"] = shift.init_state(config, batch)
     return jax.tree.map(lambda a: jnp.broadcast_to(a, (n, *a.shape)), state)
 
   return {
-    name: tuple(stacked(layer.mixer, repeats) for layer in layers)
+    name: tuple(stacked(layer, repeats) for layer in layers)
     for name, layers, repeats in config.groups
   }
+
+
+def check_state(config: ModelConfig, state: Any, batch: int) -> None:
+  """Refuses a state that is not of this model and so many rows.
+
+  Raises:
+    UserError: arrays of other names or shapes.
+  """
+  # Two sizes show which axes are slots, of which a state may have any number.
+  few, many = (
+    jax.eval_shape(lambda n=n: init_state(config, batch, n)) for n in (1, 2**20)
+  )
+  fix = f"make it by init_state(config, {batch}, max_len) of this config"
+  if jax.tree.structure(state) != jax.tree.structure(few):
+    raise UserError(
+      f"the decode state is of other layers than {config.pattern}; {fix}"
+    )
+  shapes = zip(
+    jax.tree_util.tree_leaves_with_path(state),
+    jax.tree.leaves(few),
+    jax.tree.leaves(many),
+    strict=True,
+  )
+  for (path, leaf), a, b in shapes:
+    want = tuple(
+      n if n == m else "slots" for n, m in zip(a.shape, b.shape, strict=True)
+    )
+    if len(leaf.shape) != len(want) or any(
+      w not in ("slots", n) for w, n in zip(want, leaf.shape, strict=True)
+    ):
+      raise UserError(
+        f"the decode state's {jax.tree_util.keystr(path)} is {leaf.shape}, and"
+        f" that of this model with {batch} rows is {want}; {fix}"
+      )
 
 
 def select_rows(

@@ -4,7 +4,7 @@ A new one is one file here and one line below.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -45,6 +45,9 @@ class FFN(nn.Module):
   """The contract: a chunk of tokens in, one of the same shape out.
 
   Attributes:
+    present: False: a layer with it is its mixer alone.
+    of_previous: reads `ctx.previous_BTD`, the input of the token before.
+    expert: may be the network of a mixture's experts.
     n_experts: 0; or how many networks like this one stand side by side, each
       for tokens of its own: `project` then takes them as [E, C, D], or sorted
       by expert as [S, D].
@@ -52,6 +55,10 @@ class FFN(nn.Module):
 
   config: ModelConfig
   n_experts: int = 0
+
+  present: ClassVar[bool] = True
+  of_previous: ClassVar[bool] = False
+  expert: ClassVar[bool] = True
 
   @classmethod
   def check(cls, config: ModelConfig) -> None:
@@ -100,5 +107,7 @@ FFNS = Registry(
     "glu": "glu:GLU",
     "low_rank": "low_rank:LowRank",
     "moe": "moe:MoE",
+    "channel_mix": "channel_mix:ChannelMix",
+    "none": "none:NoFFN",
   },
 )

@@ -66,9 +66,16 @@ class Options:
 class MoE(FFN):
   """Each token's sum of the networks of its experts, times their weights."""
 
+  expert = False
+
   @classmethod
   def check(cls, config):
     o = config.options("moe")
+    if not FFNS[o.expert].expert:
+      raise UserError(
+        f"model.opts.moe.expert={o.expert!r} can't be an expert, which works"
+        " on tokens by themselves; choose glu or mlp"
+      )
     FFNS[o.expert].check(config)
     ROUTERS[o.router].check(config)
     if config.use_bias:

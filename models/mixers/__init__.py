@@ -57,8 +57,12 @@ class Mixer(nn.Module):
 
   def __call__(
     self, x_BTD: Float[Array, "B T D"], ctx: Context, state: State | None = None
-  ) -> tuple[Float[Array, "B T D"], State | None]:
-    """Mixes a chunk of any length >= 1, after what `state` has seen."""
+  ) -> tuple[Any, ...]:
+    """Mixes a chunk of any length >= 1, after what `state` has seen.
+
+    Returns:
+      [B, T, D]; the state after it, None without one; what `passed` announces.
+    """
     raise NotImplementedError(f"{type(self).__name__} must define __call__")
 
   @classmethod
@@ -67,6 +71,16 @@ class Mixer(nn.Module):
     raise NotImplementedError(
       "a mixer must define init_state, or set decodable = False"
     )
+
+  @classmethod
+  def passed(cls, config: ModelConfig) -> tuple[int, ...] | None:
+    """Shape of what it passes on to later layers, of each token; None: nothing.
+
+    `__call__` then returns it too, as a third. Later layers of the kind find
+    what the first one passed on in `ctx.first_values`; None: this is the first.
+    """
+    del config
+    return None
 
   @classmethod
   def state_numbers(cls, config: ModelConfig, max_len: int) -> int:
@@ -104,10 +118,12 @@ MIXERS = Registry(
     "rwkv4": "rwkv4:RWKV4",
     "rwkv5": "rwkv5:RWKV5",
     "rwkv6": "rwkv6:RWKV6",
+    "rwkv7": "rwkv7:RWKV7",
     "slstm": "slstm:SLSTM",
     "s4d": "s4d:S4D",
     "h3": "h3:H3",
     "rg_lru": "rg_lru:RGLRU",
     "min_gru": "min_gru:MinGRU",
+    "ttt_linear": "ttt_linear:TTTLinear",
   },
 )

@@ -8,12 +8,12 @@ document that it is of, so that the next chunk knows whether it goes on.
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from ...errors import UserError
 from ...parallel.rules import constrain
@@ -48,13 +48,18 @@ class Recurrence(Mixer):
     ctx: Context,
     starts_BT: Bool[Array, "B T"],
     state: Mapping[str, Array],
-  ) -> tuple[Float[Array, "B T D"], dict[str, Array]]:
-    """A chunk after `state`, and the arrays after it.
+  ) -> tuple[Any, ...]:
+    """A chunk after `state`, and the arrays after it; what it passes on.
 
     Args:
       starts_BT: where a document begins: nothing from before reaches it.
     """
     raise NotImplementedError(f"{type(self).__name__} must define mix")
+
+  @property
+  def bias(self) -> bool | None:
+    """Of `into` and `out`; None: as `model.use_bias` says."""
+    return None
 
   def into(
     self,
@@ -72,6 +77,7 @@ class Recurrence(Mixer):
       (self.config.d_model, *shape),
       ("embed", *axes),
       to_branch=to_branch,
+      bias=self.bias,
       name=name,
     )
     return constrain(project(x_BTD), "batch", "seq", *axes)
@@ -85,6 +91,7 @@ class Recurrence(Mixer):
       (*y_BTX.shape[2:], self.config.d_model),
       (*axes, "embed"),
       to_residual=True,
+      bias=self.bias,
       name="o",
     )
     return project(y_BTX.astype(self.config.compute_dtype))
@@ -92,19 +99,17 @@ class Recurrence(Mixer):
   @nn.compact
   def __call__(
     self, x_BTD: Float[Array, "B T D"], ctx: Context, state: State | None = None
-  ) -> tuple[Float[Array, "B T D"], State | None]:
+  ) -> tuple[Any, ...]:
     before = state or self.init_state(self.config, x_BTD.shape[0], 0)
-    segments_BT = cache.segments_of(ctx)
-    last_B1 = before["segments"][:, None]
-    previous_BT = jnp.concatenate([last_B1, segments_BT[:, :-1]], axis=1)
-    starts_BT = segments_BT != previous_BT
-    y_BTD, after = self.mix(x_BTD, ctx, starts_BT, before)
+    starts_BT = document_starts(ctx, before["segments"])
+    y_BTD, after, *passed = self.mix(x_BTD, ctx, starts_BT, before)
     if state is None:
-      return y_BTD, None
+      return y_BTD, None, *passed
     kept: dict[str, Array] = {
       name: a.astype(before[name].dtype) for name, a in after.items()
     }
-    return y_BTD, kept | {"segments": segments_BT[:, -1]}
+    kept["segments"] = cache.segments_of(ctx)[:, -1]
+    return y_BTD, kept, *passed
 
   @classmethod
   def init_state(cls, config: ModelConfig, batch: int, max_len: int) -> State:
@@ -119,6 +124,15 @@ class Recurrence(Mixer):
   def state_numbers(cls, config: ModelConfig, max_len: int) -> int:
     del max_len
     return 1 + sum(math.prod(a.shape) for a in cls.leaves(config).values())
+
+
+def document_starts(
+  ctx: Context, last_B: Int[Array, " B"]
+) -> Bool[Array, "B T"]:
+  """Where documents begin; `last_B` is that of the token before the chunk."""
+  segments_BT = cache.segments_of(ctx)
+  before_BT = jnp.concatenate([last_B[:, None], segments_BT[:, :-1]], axis=1)
+  return segments_BT != before_BT
 
 
 def last_ones(

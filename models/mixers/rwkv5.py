@@ -5,6 +5,7 @@ Time mixing alone: any model.ffn goes with it.
 
 import dataclasses
 import functools
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -15,23 +16,21 @@ from ..config import ModelConfig
 from ..param import declare
 from .recurrence import HeadNorm, HeadOptions, HeadRecurrence, Leaf, last_ones
 
-# Weights of the token before, channel i of D: 1 - (i / D)^power, less a bit for
-# values. The papers let the power fall with the depth; layers that one loop
-# stacks begin alike, as those of half the depth.
-MIX_POWER = {"k": 0.5, "v": 0.5, "r": 0.25, "g": 0.25, "w": 0.5, "x": 0.5}
-MIX_LESS = {"v": 0.15}
 NORM_EPS = 64e-5  # of states that are not divided by 8 before their norm
 
 
 @functools.cache
-def initial_mix(name: str):
-  """Weights of the token before, by what is mixed."""
+def initial_mix(power: float, less: float):
+  """Weights of the token before: 1 - (i / D)^power - less for channel i of D.
+
+  The papers let the power fall with the depth. Layers that one loop stacks
+  begin alike: as those of half the depth.
+  """
 
   def init(key, shape, dtype):
     del key
     share = jnp.arange(shape[0]) / shape[0]
-    mix = 1 - share ** MIX_POWER[name] - MIX_LESS.get(name, 0.0)
-    return mix.astype(dtype)
+    return (1 - share**power - less).astype(dtype)
 
   return init
 
@@ -60,11 +59,20 @@ class RWKV5(HeadRecurrence):
   """A state whose channels decay at rates of their own, with a bonus for now.
 
   Queries are called receptance.
+
+  Attributes:
+    mixes: what moves towards the token before -> power and less of the weights
+      that it starts with.
   """
 
   word = "rwkv5"
   option_type = Options
-  mixes = ("k", "v", "r", "g")
+  mixes: ClassVar[dict[str, tuple[float, float]]] = {
+    "k": (0.5, 0.0),
+    "v": (0.5, 0.15),
+    "r": (0.25, 0.0),
+    "g": (0.25, 0.0),
+  }
 
   @classmethod
   def leaves(cls, config: ModelConfig):
@@ -74,9 +82,8 @@ class RWKV5(HeadRecurrence):
   def mix_of(self, name: str) -> Float[Array, " D"]:
     """Weights of the token before, in what `name` is made of."""
     shape, dtype = (self.config.d_model,), self.config.param_dtype
-    mix_D = declare(
-      self, f"mix_{name}", initial_mix(name), shape, ("norm",), dtype
-    )
+    initial = initial_mix(*self.mixes.get(name, (0.5, 0.0)))
+    mix_D = declare(self, f"mix_{name}", initial, shape, ("norm",), dtype)
     return mix_D.astype(self.config.compute_dtype)
 
   def mixed(

@@ -4,6 +4,7 @@ Time mixing alone: any model.ffn goes with it.
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax.numpy as jnp
 
@@ -31,7 +32,7 @@ class RWKV6(rwkv5.RWKV5):
 
   word = "rwkv6"
   option_type = Options
-  mixes = ("w", "k", "v", "r", "g")
+  mixes: ClassVar = {"w": (0.5, 0.0)} | rwkv5.RWKV5.mixes
 
   def mixed(self, x_BTD, before_BTD):
     c, M = self.config, len(self.mixes)

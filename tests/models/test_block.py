@@ -15,6 +15,7 @@ from ablax.models.norms import NORMS
 from ablax.models.param import init_params, specs
 
 PROVES = (
+  "ffn:none",
   "norm:rms_norm",
   "norm:layer_norm",
   "norm:dynamic_tanh",
@@ -106,7 +107,7 @@ def test_a_block_is_its_equation(model_config, residual):
   block = Block(config, Layer("attention", config.ffn))
   x = jnp.asarray(X)
   params = drawn(block, x, ctx, None)
-  got, _ = block.apply({"params": params}, x, ctx, None)
+  got, *_ = block.apply({"params": params}, x, ctx, None)
 
   def norm(name, a):
     a = np.asarray(a)
@@ -143,3 +144,21 @@ def test_a_block_is_its_equation(model_config, residual):
     want = x + mixer(h) + ffn(h)
   # fp32 through two sublayers, whose outputs are of size 10.
   np.testing.assert_allclose(got, want, rtol=0, atol=1e-4)
+
+
+# A norm is what deep_norm can't do without.
+@pytest.mark.parametrize("residual", [r for r in RESIDUALS if r != "deep_norm"])
+def test_a_block_without_ffn_is_its_mixer_s_half(model_config, residual):
+  """The same block whose feed-forward branch and its norms do nothing."""
+  config = model_config(residual=residual, norm="none", ffn="mlp")
+  ctx = Context(jnp.broadcast_to(jnp.arange(T), (B, T)))
+  x = jnp.asarray(X)
+  whole = Block(config, Layer("attention", "mlp"))
+  params = drawn(whole, x, ctx, None)
+  params["ffn"]["down"] = jax.tree.map(jnp.zeros_like, params["ffn"]["down"])
+  want, *_ = whole.apply({"params": params}, x, ctx, None)
+  alone = Block(config, Layer("attention", "none"))
+  assert set(drawn(alone, x, ctx, None)) == {"mixer"}
+  params = {"mixer": params["mixer"]}
+  got, *_ = alone.apply({"params": params}, x, ctx, None)
+  np.testing.assert_array_equal(got, want)

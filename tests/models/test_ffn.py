@@ -7,6 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ablax.errors import UserError
+from ablax.models.block import Block
+from ablax.models.config import Layer
 from ablax.models.context import Context
 from ablax.models.ffn import ACTIVATIONS, FFNS
 from ablax.models.lm import apply, init
@@ -62,6 +65,46 @@ def test_a_feed_forward_network_is_its_formula(model_config, name, activation):
     h = h * linear("up", x)
   # fp32 has 6e-8, and sums of 40 terms; values are about 1.
   np.testing.assert_allclose(got, linear("down", h), rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("receptance", [True, False])
+def test_channel_mixing_is_its_formula(model_config, receptance):
+  """Of whole documents in a row: the first token of each has none before."""
+  config = model_config(
+    ffn="channel_mix", opts={"channel_mix.receptance": receptance}
+  )
+  block = Block(config, Layer("attention", "channel_mix"))
+  x = np.random.default_rng(0).normal(size=(1, 7, config.d_model))
+  starts = np.array([1, 0, 0, 1, 1, 0, 0], bool)
+  ctx = Context(
+    jnp.zeros((1, 7), jnp.int32), jnp.cumsum(jnp.asarray(starts))[None]
+  )
+  inputs = (jnp.asarray(x, jnp.float32), ctx, None)
+  params = init_params(specs(block, *inputs), jax.random.key(0))
+  # The mixer adds nothing, so that the ffn sees x normed.
+  params["mixer"]["o"] = jax.tree.map(jnp.zeros_like, params["mixer"]["o"])
+  got, *_ = block.apply({"params": params}, *inputs)
+
+  w = jax.tree.map(lambda a: np.asarray(a, np.float64), params["ffn"])
+  h = x[0] / np.sqrt((x[0] ** 2).mean(-1, keepdims=True) + config.norm_eps)
+  before = np.concatenate([np.zeros_like(h[:1]), h[:-1]])
+  before[starts] = 0
+
+  def mixed(name):
+    return h + (before - h) * w[f"mix_{name}"]
+
+  want = np.maximum(mixed("k") @ w["up"]["kernel"], 0) ** 2
+  want = want @ w["down"]["kernel"]
+  if receptance:
+    want *= EXACT["sigmoid"](mixed("r") @ w["receptance"]["kernel"])
+  # fp32: sums of some 60 terms of size 1.
+  np.testing.assert_allclose(got[0], x[0] + want, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("ffn", ["none", "channel_mix"])
+def test_what_is_no_function_of_a_token_is_no_expert(model_config, ffn):
+  with pytest.raises(UserError, match=f"expert='{ffn}' can't be an expert"):
+    model_config(ffn="moe", opts={"moe.expert": ffn})
 
 
 def test_a_low_rank_network_is_a_gated_one_of_products(model_config):

@@ -359,7 +359,7 @@ def test_jitter_is_of_training_alone_and_another_in_each_row(model_config):
   assert np.abs(np.asarray(moved[0] - moved[1])).max() > 1e-3
 
 
-@pytest.mark.parametrize("expert", [e for e in FFNS.own if e != "moe"])
+@pytest.mark.parametrize("expert", [e for e in FFNS.own if FFNS[e].expert])
 def test_equal_experts_are_the_network_itself(model_config, expert):
   """Any feed-forward network may be the expert, sorted or in slots."""
   made = Made(

@@ -27,6 +27,7 @@ from ablax.models.mixers.retention import log_decays
     ({"mamba2.groups": 3}, "groups=3 does not divide its 4 heads"),
     ({"mlstm.gate_cap": 0.0}, "gate_cap=0.0 must be positive"),
     ({"rwkv6.mix_rank": 0}, "mix_rank=0 must be at least 1"),
+    ({"rwkv7.gate_rank": -1}, "gate_rank=-1 must be positive, or 0 for that"),
     ({"s4d.state": 5}, "state=5 must be even"),
     ({"h3.shift": 0}, "shift=0 must be at least 1"),
     ({"rg_lru.width": 26}, "n_heads=4 does not divide 26"),

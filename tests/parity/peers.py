@@ -35,6 +35,46 @@ class Case(NamedTuple):
   causal: bool = True
 
 
+def as_torch(ours):
+  """Each of our parameters under its path, dots for slashes."""
+  return {path.replace("/", "_"): value for path, value in ours.items()}
+
+
+class OfPaths(torch.nn.Module):
+  """A module with our parameters, by path, and a formula of them and x."""
+
+  def __init__(self, shapes, formula):
+    super().__init__()
+    for name, shape in shapes.items():
+      self.register_parameter(name, torch.nn.Parameter(torch.zeros(shape)))
+    self.formula = formula
+
+  def by_head(self, x, name):
+    kernel = getattr(self, f"mixer_{name}_kernel")
+    return torch.einsum("btd,dnh->bnth", x, kernel)
+
+  def out(self, o):
+    return torch.einsum("bnth,nhd->btd", o, self.mixer_o_kernel)
+
+  def normed(self, o, scale=True):
+    o = o * torch.rsqrt(o.square().mean(-1, keepdim=True) + 1e-5)
+    return o * self.mixer_norm_scale if scale else o
+
+  def forward(self, x):
+    return self.formula(self, x)
+
+
+def of_paths(formula, **sizes):
+  """A builder of it: `sizes` are shapes by our path, "_" for "/"."""
+
+  def build(config):
+    del config
+    peer = OfPaths({f"mixer_{k}": v for k, v in sizes.items()}, formula)
+    return peer, lambda x, mask: peer(x)
+
+  return build
+
+
 def flat(kernel):
   """[D, N, H] to a torch Linear's [NH, D]."""
   return kernel.reshape(kernel.shape[0], -1).T

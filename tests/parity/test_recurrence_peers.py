@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from peers import B, Case, D, T, check, flat, module
+from peers import B, Case, D, T, as_torch, check, flat, module, of_paths
 
 from ablax.models.mixers.feature_maps import FEATURE_MAPS, directions
 
@@ -25,9 +25,6 @@ PROVES = (
   "mixer:gated_delta_net",
   "mixer:mamba",
   "mixer:mamba2",
-  "mixer:rwkv4",
-  "mixer:rwkv5",
-  "mixer:rwkv6",
   "mixer:mlstm",
   "mixer:slstm",
   "mixer:s4d",
@@ -43,9 +40,6 @@ AGAINST = {
   "mixer:gated_delta_net": "transformers Qwen3NextGatedDeltaNet",
   "mixer:mamba": "transformers MambaMixer",
   "mixer:mamba2": "transformers Mamba2Mixer",
-  "mixer:rwkv4": "transformers RwkvSelfAttention",
-  "mixer:rwkv5": "paper's recurrence, in torch",
-  "mixer:rwkv6": "paper's recurrence, in torch",
   "mixer:slstm": "paper's recurrence, in torch",
   "mixer:s4d": "its convolution kernel, in torch",
   "mixer:h3": "its convolution kernels, in torch",
@@ -64,46 +58,6 @@ def naive(op):
   found = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(found)
   return found
-
-
-def as_torch(ours):
-  """Each of our parameters under its path, dots for slashes."""
-  return {path.replace("/", "_"): value for path, value in ours.items()}
-
-
-class OfPaths(torch.nn.Module):
-  """A module with our parameters, by path, and a formula of them and x."""
-
-  def __init__(self, shapes, formula):
-    super().__init__()
-    for name, shape in shapes.items():
-      self.register_parameter(name, torch.nn.Parameter(torch.zeros(shape)))
-    self.formula = formula
-
-  def by_head(self, x, name):
-    kernel = getattr(self, f"mixer_{name}_kernel")
-    return torch.einsum("btd,dnh->bnth", x, kernel)
-
-  def out(self, o):
-    return torch.einsum("bnth,nhd->btd", o, self.mixer_o_kernel)
-
-  def normed(self, o, scale=True):
-    o = o * torch.rsqrt(o.square().mean(-1, keepdim=True) + 1e-5)
-    return o * self.mixer_norm_scale if scale else o
-
-  def forward(self, x):
-    return self.formula(self, x)
-
-
-def of_paths(formula, **sizes):
-  """A builder of it: `sizes` are shapes by our path, "_" for "/"."""
-
-  def build(config):
-    del config
-    peer = OfPaths({f"mixer_{k}": v for k, v in sizes.items()}, formula)
-    return peer, lambda x, mask: peer(x)
-
-  return build
 
 
 N, K, V = 4, 6, 5
@@ -366,92 +320,6 @@ def min_gru(m, x):
   return torch.exp(decays + sums) @ m.mixer_o_kernel
 
 
-def build_rwkv4(config):
-  theirs = importlib.import_module(
-    "transformers.models.rwkv.configuration_rwkv"
-  )
-  settings = theirs.RwkvConfig(hidden_size=D, num_hidden_layers=2)
-  peer = module("rwkv").RwkvSelfAttention(settings, layer_id=1)
-  return peer, lambda x, mask: peer(x)[0]
-
-
-def rwkv4(ours):
-  of = {k.removeprefix("mixer/"): v for k, v in ours.items()}
-  found = {
-    "time_decay": of["log_rate"],
-    "time_first": of["bonus"],
-    "output.weight": of["o/kernel"].T,
-  }
-  for a, b in (("k", "key"), ("v", "value"), ("r", "receptance")):
-    found[f"{b}.weight"] = of[f"{a}/kernel"].T
-    found[f"time_mix_{b}"] = of[f"mix_{a}"][None, None]
-  return found
-
-
-def rwkv(mixed, log_rates):
-  """Equations of the paper, a token at a time."""
-
-  def formula(m, x):
-    before = torch.nn.functional.pad(x, (0, 0, 1, -1))
-    of = mixed(m, x, before)
-    r, k, v, g = (m.by_head(of[name], name) for name in "rkvg")
-    w = torch.exp(-torch.exp(log_rates(m, of)))  # [b, n, t, k]
-    state, found = torch.zeros(B, N, K, V), []
-    for t in range(T):
-      new = k[:, :, t, :, None] * v[:, :, t, None]
-      seen = state + m.mixer_bonus[None, :, :, None] * new
-      found.append(torch.einsum("bnkv,bnk->bnv", seen, r[:, :, t]))
-      state = w[:, :, t, :, None] * state + new
-    o = torch.stack(found, 2)  # [b, n, t, v]
-    o = o - o.mean(-1, keepdim=True)
-    o = o * torch.rsqrt(o.square().mean(-1, keepdim=True) + 64e-5)
-    o = o * m.mixer_norm_scale[:, None] + m.mixer_norm_bias[:, None]
-    return m.out(o * torch.nn.functional.silu(g))
-
-  return formula
-
-
-def rwkv5(m, x, before):
-  return {
-    name: x + (before - x) * getattr(m, f"mixer_mix_{name}") for name in "kvrg"
-  }
-
-
-def rwkv6(m, x, before):
-  first = x + (before - x) * m.mixer_mix_x
-  low = torch.tanh(
-    torch.einsum("btd,dmr->mbtr", first, m.mixer_mix_down_kernel)
-  )
-  more = torch.einsum("mbtr,mrd->mbtd", low, m.mixer_mix_up_kernel)
-  return {
-    name: x + (before - x) * (getattr(m, f"mixer_mix_{name}") + more[i])
-    for i, name in enumerate("wkvrg")
-  }
-
-
-def rates5(m, of):
-  return m.mixer_log_rate[None, :, None].expand(B, N, T, K)
-
-
-def rates6(m, of):
-  low = torch.tanh(of["w"] @ m.mixer_decay_down_kernel)
-  return rates5(m, of) + torch.einsum(
-    "btr,rnk->bntk", low, m.mixer_decay_up_kernel
-  )
-
-
-RWKV = {
-  **{
-    f"{n}_kernel": (D, N, size)
-    for n, size in zip("rkvg", (K, K, V, V), strict=True)
-  },
-  **{f"mix_{n}": (D,) for n in "rkvg"},
-  **{n: (N, K) for n in ("log_rate", "bonus")},
-  **{f"norm_{n}": (N, V) for n in ("scale", "bias")},
-  "o_kernel": (N, V, D),
-}
-
-
 def convolved(x, kernel):
   """Of each channel; [b, t, d] with [l, d], whose first is the token's own."""
   wave = torch.fft.rfft(x, 2 * T, 1) * torch.fft.rfft(kernel[:T], 2 * T, 0)
@@ -592,28 +460,6 @@ CASES = {
     )
     for most in (1, 2)
   },
-  "rwkv4": Case("rwkv4", {}, rwkv4, build_rwkv4),
-  "rwkv5": Case(
-    "rwkv5",
-    sized("rwkv5"),
-    as_torch,
-    of_paths(rwkv(rwkv5, rates5), **RWKV),
-  ),
-  "rwkv6": Case(
-    "rwkv6",
-    sized("rwkv6", mix_rank=3, decay_rank=2),
-    as_torch,
-    of_paths(
-      rwkv(rwkv6, rates6),
-      **RWKV,
-      mix_w=(D,),
-      mix_x=(D,),
-      mix_down_kernel=(D, 5, 3),
-      mix_up_kernel=(5, 3, D),
-      decay_down_kernel=(D, 2),
-      decay_up_kernel=(2, N, K),
-    ),
-  ),
   "slstm": Case(
     "slstm",
     {},

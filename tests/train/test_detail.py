@@ -150,7 +150,7 @@ def test_activations_are_those_of_each_layer_without_padding(config, seen):
         node = node.setdefault(part, {})
       node[rest[-1]] = jnp.asarray(leaf)
   for layer in range(5):
-    x, _ = Block(config.model, config.model.layers[0]).apply(
+    x, *_ = Block(config.model, config.model.layers[0]).apply(
       {"params": layers[layer]}, x, ctx, None
     )
     kept = np.asarray(x, np.float64)[real]

@@ -116,7 +116,7 @@ def test_a_module_is_a_layer_on_the_stream_and_what_comes(model):
     both = np.concatenate([normed(stream), normed(following)], axis=-1)
     joined = jnp.asarray(both @ ours["join"]["kernel"], jnp.float32)
     layer = jax.tree.map(lambda a: a[0], ours["layers"]["0"])
-    stream, _ = Block(config, config.layers[0]).apply(
+    stream, *_ = Block(config, config.layers[0]).apply(
       {"params": layer}, joined, ctx.at_layer(2 + k), None
     )
     # fp32 through two layers, whose small streams the norms make large.
