@@ -25,7 +25,7 @@ def token_before(
   state: State | None = None,
 ) -> tuple[Float[Array, "B T D"], State]:
   """Each token's predecessor in its document, else 0; and the state after."""
-  state = state or init_state(config, x_BTD.shape[0])
-  starts_BT = document_starts(ctx, state["segments"])
-  (before_BTD, _), last = last_ones(x_BTD, starts_BT, state["last"])
+  before = state or init_state(config, x_BTD.shape[0])
+  starts_BT = document_starts(ctx, before["segments"])
+  (before_BTD, _), last = last_ones(x_BTD, starts_BT, before["last"])
   return before_BTD, {"last": last, "segments": segments_of(ctx)[:, -1]}

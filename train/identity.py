@@ -47,6 +47,9 @@ ADDED_LATER: dict[str, Any] = {
   "model.opts.attention.o_bias": False,
   "model.opts.attention.qk_norm_of": "each head",
   "model.opts.layer_norm.bias": True,
+  "model.opts.attention.gate": "none",
+  "model.opts.glu.bias": False,
+  "model.opts.glu.multipliers": [1.0, 1.0],
 }
 
 

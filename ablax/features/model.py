@@ -147,6 +147,12 @@ FEATURES = {
     "Dehghani et al. 2023, arXiv:2302.05442",
     "models/mixers/attention.py",
   ),
+  "output_gate": Feature(
+    "model.opts.attention.gate=channel",
+    "Gates of what the heads of attention find",
+    "Qiu et al. 2025, arXiv:2505.06708",
+    "models/mixers/output_gate.py",
+  ),
   "log_n": Feature(
     "model.opts.attention.log_n=1024",
     "Scores that grow with the logarithm of the length",

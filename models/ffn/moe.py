@@ -77,6 +77,11 @@ class MoE(FFN):
         " on tokens by themselves; choose glu or mlp"
       )
     FFNS[o.expert].check(config)
+    if getattr(config.options(o.expert), "bias", False):
+      raise UserError(
+        f"model.opts.{o.expert}.bias=True: the experts of model.ffn='moe' have"
+        " no biases; set it to False"
+      )
     ROUTERS[o.router].check(config)
     if config.use_bias:
       raise UserError(

@@ -114,6 +114,7 @@ MIXERS = Registry(
     "gated_delta_net": "gated_delta_net:GatedDeltaNet",
     "mamba": "mamba:Mamba",
     "mamba2": "mamba2:Mamba2",
+    "mamba3": "mamba3:Mamba3",
     "mlstm": "mlstm:MLSTM",
     "rwkv4": "rwkv4:RWKV4",
     "rwkv5": "rwkv5:RWKV5",
@@ -124,6 +125,7 @@ MIXERS = Registry(
     "h3": "h3:H3",
     "rg_lru": "rg_lru:RGLRU",
     "min_gru": "min_gru:MinGRU",
+    "parallel_heads": "parallel_heads:ParallelHeads",
     "ttt_linear": "ttt_linear:TTTLinear",
   },
 )

@@ -29,6 +29,7 @@ from ..positions import POSITIONS, Asked, Position
 from ..watch import keep, keeping
 from . import Mixer, State, cache
 from .cache import Slots
+from .output_gate import GATES, OutputGate
 
 QK_NORMS = ("none", "rms_norm", "layer_norm")
 QK_NORMS_OF = ("each head", "all heads")
@@ -71,6 +72,7 @@ class Options(OfScores):
   qkv_bias: bool = False  # biases of q, k and v alone, as Qwen's
   o_bias: bool = False  # of the output, as InternLM's besides those
   clip_qkv: float = 0.0  # q, k and v are cut to [-c, c], as MPT's; 0: none
+  gate: str = "none"  # of what heads find: channel | head, arXiv:2505.06708
 
   def __post_init__(self):
     super().__post_init__()
@@ -78,14 +80,13 @@ class Options(OfScores):
       raise UserError(
         f"clip_qkv={self.clip_qkv} must be positive, or 0 for none"
       )
-    if self.qk_norm not in QK_NORMS:
-      raise UserError(
-        f"qk_norm={self.qk_norm!r} is not one of {', '.join(QK_NORMS)}"
-      )
-    if self.qk_norm_of not in QK_NORMS_OF:
-      raise UserError(
-        f"qk_norm_of={self.qk_norm_of!r} is not one of {', '.join(QK_NORMS_OF)}"
-      )
+    for key, words in (
+      ("qk_norm", QK_NORMS),
+      ("qk_norm_of", QK_NORMS_OF),
+      ("gate", GATES),
+    ):
+      if (word := getattr(self, key)) not in words:
+        raise UserError(f"{key}={word!r} is not one of {', '.join(words)}")
     if self.qk_norm == "none" and self.qk_norm_of != QK_NORMS_OF[0]:
       raise UserError(
         f"qk_norm_of={self.qk_norm_of!r}, and there is no qk_norm; choose one,"
@@ -177,12 +178,14 @@ class Attention(Mixer):
       new = self.turn_keys(position, new, ctx)
     slots, state = self.remember(state, new, ctx)
     o_BTNH = self.mix(position, q_BTNH, ctx, slots)
-    o_axes = ("heads", "head_dim", "embed")
+    if (of := self.options(c).gate) != "none":
+      bias = c.use_bias or self.options(c).qkv_bias
+      o_BTNH = OutputGate(c, of, bias, name="output_gate")(x_BTD, o_BTNH)
     out = Projection(
       c,
       "BTNH,NHD->BTD",
       (N, H, c.d_model),
-      o_axes,
+      ("heads", "head_dim", "embed"),
       to_residual=True,
       bias=c.use_bias or self.options(c).o_bias,
       name="o",

@@ -50,12 +50,14 @@ class Steps(nn.Module):
   Attributes:
     heads: N.
     least, most: bounds of A, which starts uniform between them.
+    multiplier: of W x.
   """
 
   config: ModelConfig
   heads: int
   least: float
   most: float
+  multiplier: float = 1.0
 
   @nn.compact
   def __call__(
@@ -64,6 +66,7 @@ class Steps(nn.Module):
     c, N = self.config, self.heads
     into = (c, "BTD,DN->BTN", (c.d_model, N), ("embed", "heads"))
     raw_BTN = Projection(*into, bias=False, name="step")(x_BTD)
+    raw_BTN *= self.multiplier
     shape, axes, dtype = (N,), ("heads",), c.param_dtype
     steps = inverse_softplus_of_steps(1e-3, 1e-1)
     bias_N = declare(self, "bias", steps, shape, axes, dtype)

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ...errors import at_least
+from ...errors import UserError, at_least
 from ...kernels.dispatch import dispatch
+from ..config import ModelConfig
 from ..linear import Projection
 from .recurrence import (
   HeadNorm,
@@ -21,6 +22,10 @@ from .recurrence import (
 
 @dataclasses.dataclass(frozen=True)
 class Options(HeadOptions):
+  n_heads: int = 0  # with values and states; 0: model.n_heads
+  # With queries and keys, each for so many neighbours of those heads as there
+  # are times more (Qwen3-Next's); 0: as many.
+  n_key_heads: int = 0
   conv: int = 4  # tokens of the convolutions of q, k and v; 1: the token's own
   # Written times 2 sigmoid, so that I - beta k k^T may turn a direction round
   # (Grazzi et al. 2024, arXiv:2411.12537), and not once sigmoid.
@@ -29,6 +34,11 @@ class Options(HeadOptions):
   def __post_init__(self):
     super().__post_init__()
     at_least(1, self, "conv")
+    for key in ("n_heads", "n_key_heads"):
+      if getattr(self, key) < 0:
+        raise UserError(
+          f"{key}={getattr(self, key)} must be positive, or 0 for its default"
+        )
 
 
 class DeltaNet(HeadRecurrence):
@@ -38,17 +48,40 @@ class DeltaNet(HeadRecurrence):
   option_type = Options
 
   @classmethod
+  def heads(cls, config: ModelConfig) -> tuple[int, int]:
+    """G heads with queries and keys, N with values."""
+    o = cls.options(config)
+    N = o.n_heads or config.n_heads
+    return o.n_key_heads or N, N
+
+  @classmethod
+  def check(cls, config):
+    G, N = cls.heads(config)
+    if N % G:
+      raise UserError(
+        f"model.opts.{cls.word}.n_key_heads={G} does not divide its {N} heads;"
+        f" use a divisor of {N}, or 0 for as many"
+      )
+
+  @classmethod
+  def shapes(cls, config: ModelConfig) -> dict[str, tuple[int, int]]:
+    """Heads, and the numbers of each, of queries, keys and values."""
+    (G, N), (K, V) = cls.heads(config), cls.sizes(config)
+    return {"q": (G, K), "k": (G, K), "v": (N, V)}
+
+  @classmethod
   def leaves(cls, config):
-    W, (K, V) = cls.options(config).conv - 1, cls.sizes(config)
-    N, dtype = config.n_heads, config.compute_dtype
-    convs = {"q": K, "k": K, "v": V}
-    return super().leaves(config) | {
-      f"conv_{name}": Leaf((W, N, size), dtype) for name, size in convs.items()
+    taps, dtype = cls.options(config).conv - 1, config.compute_dtype
+    convs = {
+      f"conv_{name}": Leaf((taps, *shape), dtype)
+      for name, shape in cls.shapes(config).items()
     }
+    return convs | {"state": Leaf((cls.heads(config)[1], *cls.sizes(config)))}
 
   def log_decay(self, x_BTD: Array) -> Float[Array, "B T N 1"]:
     """Of the state at each token: here it keeps all."""
-    return jnp.zeros((*x_BTD.shape[:2], self.config.n_heads, 1), jnp.float32)
+    N = self.heads(self.config)[1]
+    return jnp.zeros((*x_BTD.shape[:2], N, 1), jnp.float32)
 
   def gated(
     self, x_BTD: Array, o_BTNV: Float[Array, "B T N V"]
@@ -59,15 +92,18 @@ class DeltaNet(HeadRecurrence):
 
   def mix(self, x_BTD, ctx, starts_BT, state):
     c, o = self.config, self.options(self.config)
-    K, V = self.sizes(c)
-    N, kept, found = c.n_heads, {}, {}
-    for name, size in (("q", K), ("k", K), ("v", V)):
-      y = self.by_head(x_BTD, name, size, to_branch=name == "v")
-      axes = ("heads", "head_dim")
-      conv = ShortConv(c, o.conv, (N, size), axes, name=f"conv_{name}")
+    (G, N), (K, _) = self.heads(c), self.sizes(c)
+    kept, found = {}, {}
+    for name, shape in self.shapes(c).items():
+      axes = ("heads" if shape[0] == N else "kv_heads", "head_dim")
+      y = self.into(x_BTD, name, shape, axes, to_branch=name == "v")
+      conv = ShortConv(c, o.conv, shape, axes, name=f"conv_{name}")
       y, kept[f"conv_{name}"] = conv(y, starts_BT, state[f"conv_{name}"])
       found[name] = jax.nn.silu(y)
-    q_BTNK, k_BTNK = unit(found["q"]) * K**-0.5, unit(found["k"])
+    q_BTNK, k_BTNK = (
+      jnp.repeat(unit(found[name]), N // G, axis=2) for name in "qk"
+    )
+    q_BTNK *= K**-0.5
     into = (c, "BTD,DN->BTN", (c.d_model, N), ("embed", "heads"))
     beta_BTN = Projection(*into, bias=False, name="beta")(x_BTD)
     beta_BTN1 = jax.nn.sigmoid(beta_BTN.astype(jnp.float32))[..., None]

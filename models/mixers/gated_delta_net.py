@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from .decay import Steps
 from .delta_net import DeltaNet, Options
+from .recurrence import HEADS
 
 
 class GatedDeltaNet(DeltaNet):
@@ -14,10 +15,10 @@ class GatedDeltaNet(DeltaNet):
   option_type = Options
 
   def log_decay(self, x_BTD):
-    steps = Steps(self.config, self.config.n_heads, 0.0, 16.0, name="decay")
-    return steps(x_BTD)[1]
+    c, N = self.config, self.heads(self.config)[1]
+    return Steps(c, N, 0.0, 16.0, name="decay")(x_BTD)[1]
 
   def gated(self, x_BTD, o_BTNV):
-    V = o_BTNV.shape[-1]
-    gate_BTNV = self.by_head(x_BTD, "gate", V, to_branch=True)
+    shape = o_BTNV.shape[2:]
+    gate_BTNV = self.into(x_BTD, "gate", shape, HEADS, to_branch=True)
     return o_BTNV * jax.nn.silu(gate_BTNV.astype(jnp.float32))

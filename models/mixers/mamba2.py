@@ -12,17 +12,30 @@ from ..param import declare, ones
 from .decay import Steps
 from .recurrence import HEADS, Leaf, Recurrence, ShortConv
 
+MULTIPLIED: tuple[str, ...] = ("gate", "x", "b", "c", "dt")
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:
   expand: int = 2  # channels, times model.d_model
+  channels: int = 0  # 0: expand times model.d_model
   state: int = 64  # numbers that each channel keeps, K; published models: 128
   head_dim: int = 0  # channels of a head; 0: as many heads as model.n_heads
   groups: int = 1  # sets of B and C, each of as many heads
   conv: int = 4  # tokens of the convolutions; 1: the token's own
+  norm: bool = True  # of what comes out, by group; Falcon-H1 has none
+  # Of gate, x, B, C and dt as they are projected: Falcon-H1's (Zuo et al. 2025,
+  # arXiv:2507.22448).
+  multipliers: tuple[float, ...] = (1.0,) * 5
 
   def __post_init__(self):
     at_least(1, self, "expand", "state", "groups", "conv")
+    at_least(0, self, "channels")
+    if len(self.multipliers) != 5 or min(self.multipliers) <= 0:
+      raise UserError(
+        f"multipliers={self.multipliers} must be five positive numbers, of"
+        f" {', '.join(MULTIPLIED)}"
+      )
     if self.head_dim < 0:
       raise UserError(
         f"head_dim={self.head_dim} must be positive, or 0 for as many heads as"
@@ -40,10 +53,14 @@ class Mamba2(Recurrence):
   option_type = Options
 
   @classmethod
+  def channels(cls, config: ModelConfig) -> int:
+    o = cls.options(config)
+    return o.channels or o.expand * config.d_model
+
+  @classmethod
   def sizes(cls, config: ModelConfig) -> tuple[int, int]:
     """Heads, and channels of each."""
-    o = cls.options(config)
-    E = o.expand * config.d_model
+    o, E = cls.options(config), cls.channels(config)
     if o.head_dim:
       return E // o.head_dim, o.head_dim
     return config.n_heads, E // config.n_heads
@@ -51,11 +68,10 @@ class Mamba2(Recurrence):
   @classmethod
   def check(cls, config):
     o, (N, V) = cls.options(config), cls.sizes(config)
-    E = o.expand * config.d_model
-    if N * V != E:
+    if (E := cls.channels(config)) != N * V:
       raise UserError(
-        f"model.mixer='mamba2' has {E} channels, model.opts.mamba2.expand="
-        f"{o.expand} times model.d_model={config.d_model}, which"
+        f"model.mixer='mamba2' has {E} channels, model.opts.mamba2.channels or"
+        " model.opts.mamba2.expand times model.d_model, which"
         f" {f'heads of {o.head_dim}' if o.head_dim else f'{N} heads'} do not"
         " divide; change model.opts.mamba2.head_dim"
       )
@@ -81,17 +97,20 @@ class Mamba2(Recurrence):
     G, K, (N, V) = o.groups, o.state, self.sizes(self.config)
     found, kept = {}, {}
     of_groups = ("latent", "head_dim")
+    of = dict(zip(MULTIPLIED, o.multipliers, strict=True))
     for name, shape, axes in (
       ("x", (N, V), HEADS),
       ("b", (G, K), of_groups),
       ("c", (G, K), of_groups),
     ):
-      y = self.into(x_BTD, name, shape, axes, to_branch=True)
+      y = of[name] * self.into(x_BTD, name, shape, axes, to_branch=True)
       conv = ShortConv(c, o.conv, shape, axes, bias=True, name=f"conv_{name}")
       y, kept[f"conv_{name}"] = conv(y, starts_BT, state[f"conv_{name}"])
       found[name] = jax.nn.silu(y)
     gate_BTNV = self.into(x_BTD, "gate", (N, V), HEADS, to_branch=True)
-    dt_BTN1, g_BTN1 = Steps(c, N, 1.0, 16.0, name="decay")(x_BTD)
+    gate_BTNV *= of["gate"]
+    steps = Steps(c, N, 1.0, 16.0, of["dt"], name="decay")
+    dt_BTN1, g_BTN1 = steps(x_BTD)
     skip_N = declare(self, "skip", ones, (N,), ("heads",), c.param_dtype)
     x_BTNV = found["x"].astype(jnp.float32)
     y_BTNV, after = dispatch("linear_scan", c.implementation)(
@@ -104,7 +123,9 @@ class Mamba2(Recurrence):
     )
     y_BTNV += skip_N[:, None] * x_BTNV
     y_BTNV *= jax.nn.silu(gate_BTNV.astype(jnp.float32))
-    # A norm of all channels of a group.
+    if not o.norm:
+      return self.out(y_BTNV), {"state": after, **kept}
+    # Of all channels of a group.
     y_BTGX = y_BTNV.reshape(*y_BTNV.shape[:2], G, -1)
     square = jnp.square(y_BTGX).mean(-1, keepdims=True)
     y_BTGX *= jax.lax.rsqrt(square + c.norm_eps)

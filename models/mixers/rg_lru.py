@@ -21,6 +21,7 @@ SHARPNESS = 8.0  # the paper's c: a = exp(-c softplus(rate) r)
 class Options:
   width: int = 0  # channels; 0: model.d_model
   conv: int = 4  # tokens of the convolution; 1: the token's own
+  bias: bool = False  # where model.use_bias gives none, as Griffin's
 
   def __post_init__(self):
     at_least(1, self, "conv")
@@ -60,6 +61,10 @@ class RGLRU(Recurrence):
 
   word = "rg_lru"
   option_type = Options
+
+  @property
+  def bias(self):
+    return self.config.use_bias or self.options(self.config).bias
 
   @classmethod
   def width(cls, config: ModelConfig) -> int:

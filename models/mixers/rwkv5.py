@@ -5,7 +5,7 @@ Time mixing alone: any model.ffn goes with it.
 
 import dataclasses
 import functools
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -106,7 +106,7 @@ class RWKV5(HeadRecurrence):
     ctx,
     starts_BT: Bool[Array, "B T"],
     state,
-  ):
+  ) -> tuple[Any, ...]:
     c, (K, V), N = self.config, self.sizes(self.config), self.config.n_heads
     (before_BTD, _), kept = last_ones(x_BTD, starts_BT, state["shift"])
     mixed = self.mixed(x_BTD, before_BTD)

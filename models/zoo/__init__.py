@@ -13,10 +13,17 @@ from types import MappingProxyType
 from typing import Any
 
 from ...errors import UserError, nearest
-from . import deepseek, gemma, gpt, llama, qwen
+from . import deepseek, gemma, gpt, hybrid, llama, mamba, qwen, rwkv
 
 ZOO: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-  gpt.SHAPES | llama.SHAPES | qwen.SHAPES | gemma.SHAPES | deepseek.SHAPES
+  gpt.SHAPES
+  | llama.SHAPES
+  | qwen.SHAPES
+  | gemma.SHAPES
+  | deepseek.SHAPES
+  | mamba.SHAPES
+  | hybrid.SHAPES
+  | rwkv.SHAPES
 )
 
 

@@ -17,7 +17,7 @@ def rwkv(
   L: int,
   F: int,
   V: int,
-  opts: Mapping[str, Any] | None = None,
+  opts: dict[str, Any] | None = None,
   **more: Any,
 ) -> Mapping[str, Any]:
   mixer = f"rwkv{version}"
@@ -44,7 +44,7 @@ def rwkv4(D: int, L: int) -> Mapping[str, Any]:
 
 
 def world(
-  version: int, D: int, L: int, opts: Mapping[str, Any] | None = None
+  version: int, D: int, L: int, opts: dict[str, Any] | None = None
 ) -> Mapping[str, Any]:
   F = 4 * D if version == 7 else D * 7 // 2
   return rwkv(version, D, L, F, 65536, opts, max_len=4096)

@@ -39,6 +39,12 @@ VARIANTS = [
   ("linear_attention", {"linear_attention.feature_map": "taylor"}),
   ("linear_attention", {"linear_attention.feature_map": "hedgehog"}),
   ("mamba2", {"mamba2.head_dim": 8, "mamba2.state": 5}),
+  ("mamba2", {"mamba2.channels": 32, "mamba2.norm": False}),
+  ("mamba", {"mamba.inner_norm": "scaled"}),
+  ("gated_delta_net", {"gated_delta_net.n_heads": 6}),
+  ("gated_delta_net", {"gated_delta_net.n_key_heads": 2}),
+  ("attention", {"attention.gate": "channel"}),
+  ("parallel_heads", {"parallel_heads.mixers": ("rg_lru", "sliding_window")}),
 ]
 
 

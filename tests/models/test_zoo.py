@@ -120,6 +120,45 @@ COUNTS = {
   "deepseek_v2_lite": 15_706_484_224,
   # With the 58 x 256 numbers that keep the load even.
   "deepseek_v3": 671_026_419_200,
+  "mamba_130m": 129_135_360,
+  "mamba_370m": 371_516_416,
+  "mamba_790m": 793_204_224,
+  "mamba_1_4b": 1_372_178_432,
+  "mamba_2_8b": 2_768_345_600,
+  "mamba2_130m": 128_989_632,
+  "mamba2_370m": 368_346_624,
+  "mamba2_780m": 780_161_280,
+  "mamba2_1_3b": 1_343_757_312,
+  "mamba2_2_7b": 2_702_599_680,
+  "falcon_mamba_7b": 7_272_665_088,
+  "jamba_v0_1": 51_570_323_328,
+  "jamba_1_5_mini": 51_570_323_328,
+  "jamba_1_5_large": 398_555_145_696,
+  "recurrentgemma_2b": 2_682_862_080,
+  "recurrentgemma_9b": 8_579_977_216,
+  "qwen3_next_80b_a3b": 79_674_391_296,
+  "falcon_h1_0_5b": 521_411_104,
+  "falcon_h1_1_5b": 1_554_863_488,
+  "falcon_h1_3b": 3_149_392_384,
+  "falcon_h1_7b": 7_585_654_880,
+  "falcon_h1_34b": 33_642_516_224,
+  # What the papers' formulas give, and the tables of RWKV-4's and RWKV-7's.
+  "rwkv4_169m": 169_342_464,
+  "rwkv4_430m": 430_397_440,
+  "rwkv4_1_5b": 1_515_106_304,
+  "rwkv4_3b": 2_984_627_200,
+  "rwkv4_7b": 7_392_649_216,
+  "rwkv4_14b": 14_148_597_760,
+  "rwkv5_0_4b": 461_721_600,
+  "rwkv5_1_5b": 1_577_754_624,
+  "rwkv5_3b": 3_062_999_040,
+  "rwkv5_7b": 7_518_044_160,
+  "rwkv6_1_6b": 1_599_873_024,
+  "rwkv6_3b": 3_099_863_040,
+  "rwkv7_0_1b": 191_034_624,
+  "rwkv7_0_4b": 450_767_872,
+  "rwkv7_1_5b": 1_527_404_544,
+  "rwkv7_2_9b": 2_947_735_040,
 }
 
 
@@ -141,6 +180,9 @@ QUICK = (
   *("skywork_13b", "qwen_7b", "qwen2_57b_a14b", "qwen3_235b_a22b"),
   *("internlm_7b", "olmo2_13b", "mpt_30b", "phi_2"),
   *("gemma_7b", "gemma2_27b", "gemma3_12b", "deepseek_v2", "deepseek_v3"),
+  *("mamba_2_8b", "mamba2_2_7b", "falcon_mamba_7b", "jamba_1_5_large"),
+  *("recurrentgemma_9b", "qwen3_next_80b_a3b", "falcon_h1_0_5b"),
+  *("falcon_h1_34b", "rwkv4_14b", "rwkv6_3b", "rwkv7_2_9b"),
 )
 
 
@@ -629,9 +671,19 @@ FUNCTIONS = {
   ],
 )
 def test_a_small_one_has_the_logits_of_transformers(name):
+  check_logits(name, *FUNCTIONS[name])
+
+
+def check_logits(name, family, names, L, ours, theirs):
+  """Compares a small model of an entry's with one of transformers' class.
+
+  Args:
+    names: from a config and parameters to the peer's tensors by their names.
+    L: layers.
+    ours, theirs: what else is small here, and there.
+  """
   import torch
 
-  family, names, L, ours, theirs = FUNCTIONS[name]
   config = model_of(name, **SMALL | {"model.n_layers": L} | ours)
   params = init_params(lm.param_specs(config), jax.random.key(0))
   # Nothing stays at 0 or 1: a wrong place would not show.
