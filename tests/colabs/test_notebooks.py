@@ -25,8 +25,13 @@ def test_the_notebook_and_its_source_are_the_same(source):
   assert not any(outputs), f"no outputs in the repository: {again}"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("source", SOURCES, ids=lambda p: p.stem)
+def _marked(source):
+  """The first in CI, and the others by hand: a minute or two each."""
+  mark = pytest.mark.slow if source.stem.startswith("01") else pytest.mark.long
+  return pytest.param(source, id=source.stem, marks=mark)
+
+
+@pytest.mark.parametrize("source", map(_marked, SOURCES))
 def test_the_notebook_runs(source, tmp_path, monkeypatch):
   # The kernel's devices are the machine's own, and so is its back end.
   monkeypatch.delenv("XLA_FLAGS", raising=False)

@@ -1,7 +1,8 @@
 """The mixer contract, for mixers and positions in pairs.
 
 Here every position with three mixers and every mixer with three positions;
-under `slow` what has weights on eight devices, under `long` all pairs.
+under `slow` one of each kind on eight devices, under `long` the others there,
+and all pairs.
 """
 
 import pytest
@@ -15,6 +16,11 @@ from ablax.train.proofs.mixer import contract
 SOME_MIXERS = ("attention", "sliding_window", "mla")
 SOME_POSITIONS = ("rope", "t5", "rerope")
 WITH_WEIGHTS = ("t5", "transformer_xl", "tupe", "deberta")
+# Attention, caches and kernels of each kind.
+KINDS = (
+  *("attention", "mla", "native_sparse", "linear_attention", "mamba"),
+  *("gated_delta_net", "rwkv7", "rg_lru", "hyena", "ttt_linear"),
+)
 
 
 def positions(mixer):
@@ -71,11 +77,19 @@ def test_the_contract_holds_with_other_options(model_config, mixer, opts):
   check(model_config, mixer, position, opts, meshes=False)
 
 
-@pytest.mark.slow
+def _on_meshes(mixer, position):
+  """One of each kind in CI, and the others by hand: ten seconds each."""
+  mark = pytest.mark.slow if mixer in KINDS else pytest.mark.long
+  return pytest.param(mixer, position, marks=mark)
+
+
 @pytest.mark.parametrize(
   ("mixer", "position"),
-  [(m, "rope" if MIXERS[m].positional else "none") for m in MIXERS.own]
-  + [("attention", p) for p in WITH_WEIGHTS],
+  [
+    _on_meshes(m, "rope" if MIXERS[m].positional else "none")
+    for m in MIXERS.own
+  ]
+  + [_on_meshes("attention", p) for p in WITH_WEIGHTS],
 )
 def test_the_contract_holds_on_eight_devices(model_config, mixer, position):
   check(model_config, mixer, position)

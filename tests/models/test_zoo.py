@@ -288,7 +288,7 @@ def peer(family, **settings):
   return getattr(transformers, f"{family}{kind}")(config)
 
 
-@pytest.mark.slow  # transformers' imports
+@pytest.mark.long  # transformers' imports
 @pytest.mark.parametrize("name", PEERS)
 def test_transformers_counts_as_many_parameters(name):
   import torch

@@ -461,7 +461,7 @@ PEERS = {
 }
 
 
-@pytest.mark.slow  # transformers' classes of some thousand modules
+@pytest.mark.long  # transformers' classes of some thousand modules
 @pytest.mark.parametrize("name", PEERS)
 def test_transformers_counts_as_many_parameters(name):
   import torch

@@ -346,7 +346,7 @@ def test_the_proofs_hold_in_float16_with_stochastic_depth(name, small):
   assert not failed, failed
 
 
-@pytest.mark.slow  # three processes that each start and compile
+@pytest.mark.long  # three processes that each start and compile
 def test_a_killed_float16_run_ends_in_the_same_bits(small, monkeypatch):
   flag = "--xla_force_host_platform_device_count=1"
   monkeypatch.setenv("XLA_FLAGS", flag)

@@ -131,7 +131,7 @@ def test_a_rule_that_is_dropped_fails_the_check(
   assert found[what] > intact[what] + 0.4  # -0.06, -0.22 and -0.33
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_proof_holds_on_a_small_config_and_draws(small, tmp_path):
   config = small(model__mup_base=32, model__mup_grows="n_heads", opt__lr=1e-2)
   file = tmp_path / "mup.png"

@@ -281,7 +281,7 @@ def test_a_killed_run_ends_in_the_same_bits(small, children):
   assert failures("resume", small(), steps=8, kills=1) == []
 
 
-@pytest.mark.slow  # twelve processes
+@pytest.mark.long  # twelve processes
 def test_ten_random_kills_in_a_row_end_in_the_same_bits(small, children):
   assert failures("resume", small(), steps=30, kills=10) == []
 
