@@ -44,6 +44,14 @@ OPS: dict[str, dict[str, str]] = {
     "reference": "selective_scan.reference:selective_scan",
     "xla": "selective_scan.xla:selective_scan",
   },
+  "long_conv": {
+    "reference": "long_conv.reference:long_conv",
+    "xla": "long_conv.xla:long_conv",
+  },
+  "head_conv": {
+    "reference": "long_conv.reference:head_conv",
+    "xla": "long_conv.heads:head_conv",
+  },
   "ttt": {
     "reference": "ttt.reference:ttt",
     "xla": "ttt.xla:ttt",
@@ -59,6 +67,8 @@ AUTO: dict[str, dict[str, str]] = {
   "delta_rule": {"*": "xla"},
   "diagonal_scan": {"*": "xla"},
   "selective_scan": {"*": "xla"},
+  "long_conv": {"*": "xla"},
+  "head_conv": {"*": "xla"},
   "ttt": {"*": "xla"},
 }
 

@@ -125,6 +125,8 @@ MIXERS = Registry(
     "h3": "h3:H3",
     "rg_lru": "rg_lru:RGLRU",
     "min_gru": "min_gru:MinGRU",
+    "hyena": "hyena:Hyena",
+    "multi_hyena": "multi_hyena:MultiHyena",
     "parallel_heads": "parallel_heads:ParallelHeads",
     "ttt_linear": "ttt_linear:TTTLinear",
   },
