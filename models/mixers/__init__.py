@@ -109,6 +109,7 @@ MIXERS = Registry(
     "native_sparse": "native_sparse:NativeSparse",
     "linear_attention": "linear_attention:LinearAttention",
     "retention": "retention:Retention",
+    "lightning_attention": "lightning_attention:LightningAttention",
     "gla": "gla:GLA",
     "delta_net": "delta_net:DeltaNet",
     "gated_delta_net": "gated_delta_net:GatedDeltaNet",

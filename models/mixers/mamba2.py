@@ -10,7 +10,7 @@ from ...kernels.dispatch import dispatch
 from ..config import ModelConfig
 from ..param import declare, ones
 from .decay import Steps
-from .recurrence import HEADS, Leaf, Recurrence, ShortConv
+from .recurrence import HEADS, HeadNorm, Leaf, Recurrence, ShortConv
 
 MULTIPLIED: tuple[str, ...] = ("gate", "x", "b", "c", "dt")
 
@@ -125,10 +125,5 @@ class Mamba2(Recurrence):
     y_BTNV *= jax.nn.silu(gate_BTNV.astype(jnp.float32))
     if not o.norm:
       return self.out(y_BTNV), {"state": after, **kept}
-    # Of all channels of a group.
-    y_BTGX = y_BTNV.reshape(*y_BTNV.shape[:2], G, -1)
-    square = jnp.square(y_BTGX).mean(-1, keepdims=True)
-    y_BTGX *= jax.lax.rsqrt(square + c.norm_eps)
-    scale_NV = declare(self, "scale", ones, (N, V), HEADS, c.param_dtype)
-    y_BTNV = y_BTGX.reshape(y_BTNV.shape) * scale_NV
-    return self.out(y_BTNV), {"state": after, **kept}
+    norm = HeadNorm(c, scale="each", over=N // G, name="norm")
+    return self.out(norm(y_BTNV)), {"state": after, **kept}

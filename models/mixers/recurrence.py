@@ -244,13 +244,14 @@ class HeadRecurrence(Recurrence):
 
 
 class HeadNorm(nn.Module):
-  """Norm of each head's outputs, in fp32.
+  """Norm of each head's outputs, or of several neighbours' together, in fp32.
 
   Attributes:
     eps: under the root; 0: `model.norm_eps`.
     centered: without the mean, as GroupNorm; else RMSNorm.
     scale: "shared" by all heads, one for "each", or "none".
     bias: for each head.
+    over: heads that are normed together.
   """
 
   config: ModelConfig
@@ -258,17 +259,20 @@ class HeadNorm(nn.Module):
   centered: bool = False
   scale: str = "shared"
   bias: bool = False
+  over: int = 1
 
   @nn.compact
   def __call__(
     self, x_BTNV: Float[Array, "B T N V"]
   ) -> Float[Array, "B T N V"]:
     shape, dtype = x_BTNV.shape[2:], self.config.param_dtype
-    x_BTNV = x_BTNV.astype(jnp.float32)
+    joined = (*x_BTNV.shape[:2], shape[0] // self.over, self.over * shape[1])
+    x_BTGX = x_BTNV.astype(jnp.float32).reshape(joined)
     if self.centered:
-      x_BTNV -= x_BTNV.mean(-1, keepdims=True)
-    square = jnp.square(x_BTNV).mean(-1, keepdims=True)
-    x_BTNV *= jax.lax.rsqrt(square + (self.eps or self.config.norm_eps))
+      x_BTGX -= x_BTGX.mean(-1, keepdims=True)
+    square = jnp.square(x_BTGX).mean(-1, keepdims=True)
+    x_BTGX *= jax.lax.rsqrt(square + (self.eps or self.config.norm_eps))
+    x_BTNV = x_BTGX.reshape(x_BTNV.shape)
     if self.scale == "shared":
       x_BTNV *= declare(self, "scale", ones, shape[1:], ("norm",), dtype)
     elif self.scale == "each":

@@ -22,7 +22,7 @@ from ..config import ModelConfig
 from ..linear import Projection
 from ..param import declare, normal, ones, zeros
 from ..positions.rope import wavelengths
-from .recurrence import HEADS, Leaf, Recurrence, ShortConv
+from .recurrence import HEADS, HeadNorm, Leaf, Recurrence, ShortConv
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,23 +95,6 @@ class Start(nn.Module):
     return jax.tree.map(lambda a: a.astype(jnp.float32), learner)
 
 
-class PostNorm(nn.Module):
-  """LayerNorm over the channels of all heads, in fp32."""
-
-  config: ModelConfig
-
-  @nn.compact
-  def __call__(
-    self, x_BTNH: Float[Array, "B T N H"]
-  ) -> Float[Array, "B T N H"]:
-    c, shape = self.config, x_BTNH.shape[2:]
-    scale_NH = declare(self, "scale", ones, shape, HEADS, c.param_dtype)
-    bias_NH = declare(self, "bias", zeros, shape, HEADS, c.param_dtype)
-    x_BTNH -= x_BTNH.mean((2, 3), keepdims=True)
-    square = jnp.square(x_BTNH).mean((2, 3), keepdims=True)
-    return x_BTNH * jax.lax.rsqrt(square + c.norm_eps) * scale_NH + bias_NH
-
-
 class TTTLinear(Recurrence):
   """f_W(x) = x + LN(x W + b), with W, b trained by f_W(k) = v, at q."""
 
@@ -169,7 +152,8 @@ class TTTLinear(Recurrence):
       Start(c, o.batch, name="start")(),
       State(state["moved"], state["sum"]),
     )
-    y_BTNH = PostNorm(c, name="norm")(q_BTNH + learnt_BTNH)
+    norm = HeadNorm(c, 0.0, True, "each", bias=True, over=N, name="norm")
+    y_BTNH = norm(q_BTNH + learnt_BTNH)
     if o.gate:
       gate_BTNH = by_head("gate", to_branch=True).astype(jnp.float32)
       y_BTNH *= jax.nn.gelu(gate_BTNH)

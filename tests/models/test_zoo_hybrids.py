@@ -64,8 +64,8 @@ def mamba2(mixer):
   yield "A_log", mixer["decay"]["log_rate"]
   yield "D", mixer["skip"]
   yield "out_proj.weight", out(mixer["o"])
-  if "scale" in mixer:
-    yield "norm.weight", mixer["scale"].reshape(-1)
+  if "norm" in mixer:
+    yield "norm.weight", mixer["norm"]["scale"].reshape(-1)
 
 
 def rg_lru(mixer):

@@ -208,7 +208,8 @@ def mamba2(ours):
   into = [flat(of[f"{name}/kernel"]) for name in names]
   convs = [of[f"conv_{name}/kernel"].reshape(4, -1).T for name in "xbc"]
   biases = [of[f"conv_{name}/bias"].reshape(-1) for name in "xbc"]
-  norm = {"norm.weight": of["scale"].reshape(-1)} if "scale" in of else {}
+  scale = of.get("norm/scale")
+  norm = {} if scale is None else {"norm.weight": scale.reshape(-1)}
   return norm | {
     "in_proj.weight": np.concatenate(into),
     "conv1d.weight": np.concatenate(convs)[:, None],

@@ -20,6 +20,7 @@ from ablax.models.mixers.feature_maps import FEATURE_MAPS, directions
 PROVES = (
   "mixer:linear_attention",
   "mixer:retention",
+  "mixer:lightning_attention",
   "mixer:gla",
   "mixer:delta_net",
   "mixer:gated_delta_net",
@@ -35,6 +36,7 @@ PROVES = (
 AGAINST = {
   "mixer:linear_attention": "fla-core naive_recurrent_linear_attn",
   "mixer:retention": "fla-core naive_retention",
+  "mixer:lightning_attention": "transformers MiniMaxLightningAttention",
   "mixer:gla": "fla-core naive_recurrent_gla",
   "mixer:delta_net": "fla-core delta_rule_recurrence",
   "mixer:gated_delta_net": "transformers Qwen3NextGatedDeltaNet",
@@ -238,7 +240,7 @@ def mamba2(ours):
     "dt_bias": of["decay/bias"],
     "A_log": of["decay/log_rate"],
     "D": of["skip"],
-    "norm.weight": of["scale"].reshape(-1),
+    "norm.weight": of["norm/scale"].reshape(-1),
     "out_proj.weight": of["o/kernel"].reshape(-1, D).T,
   }
 
@@ -272,6 +274,33 @@ def mlstm(ours):
     found[f"{b}.bias"] = of[f"{a}_bias"]
   return found | {
     "multihead_norm.weight": of["norm/scale"].reshape(-1),
+    "out_proj.weight": of["o/kernel"].reshape(-1, D).T,
+  }
+
+
+def build_lightning(config):
+  theirs = importlib.import_module(
+    "transformers.models.minimax.configuration_minimax"
+  )
+  settings = theirs.MiniMaxConfig(
+    hidden_size=D,
+    num_hidden_layers=config.n_layers,
+    num_attention_heads=N,
+    num_key_value_heads=N,
+    head_dim=K,
+    block_size=5,
+  )
+  peer = module("minimax").MiniMaxLightningAttention(settings, layer_idx=1)
+  return peer, lambda x, mask: peer(x, None, None)[0]
+
+
+def lightning(ours):
+  of = {k.removeprefix("mixer/"): v for k, v in ours.items()}
+  by_head = [of[f"{name}/kernel"] for name in "qkv"]
+  return {
+    "qkv_proj.weight": flat(np.concatenate(by_head, axis=-1)),
+    "output_gate.weight": flat(of["gate/kernel"]),
+    "norm.weight": of["norm/scale"].reshape(-1),
     "out_proj.weight": of["o/kernel"].reshape(-1, D).T,
   }
 
@@ -428,6 +457,13 @@ CASES = {
     sized("retention"),
     as_torch,
     of_paths(retention, **BY_HEAD | OUT | GATE),
+  ),
+  "lightning_attention": Case(
+    "lightning_attention",
+    # Four layers: the second has a decay between those of the ends.
+    {"n_layers": 4, "head_dim": K, "norm_eps": 1e-6},
+    lightning,
+    build_lightning,
   ),
   "gla": Case(
     "gla",
