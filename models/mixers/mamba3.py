@@ -22,7 +22,8 @@ times. Channels are multiplied by weights of each rank, and added up so again
 Of the paper are too: norms of B and C, then biases of each head; A from the
 token; no convolution, nor activation of x. Of the authors' code alone
 (state-spaces/mamba): A = softplus(W x), at least 1e-4; angles pi tanh(W x) dt,
-W x common to all heads; that half of the state turns; and the skip.
+W x common to all heads; that half of the state turns; and the skip. Here these
+W x are fp32.
 """
 
 import dataclasses
@@ -126,9 +127,14 @@ class Mamba3(Recurrence):
   def numbers(
     self, x_BTD: Array, name: str, size: int, axis: str
   ) -> Float[Array, "B T X"]:
-    into = (self.config, "BTD,DX->BTX", (x_BTD.shape[-1], size))
-    project = Projection(*into, ("embed", axis), bias=False, name=name)
-    return project(x_BTD).astype(jnp.float32)
+    # fp32: roundings of angles and steps add up over thousands of tokens.
+    c = dataclasses.replace(
+      self.config, compute_dtype="float32", matmul="default"
+    )
+    shape, axes = (x_BTD.shape[-1], size), ("embed", axis)
+    return Projection(c, "BTD,DX->BTX", shape, axes, bias=False, name=name)(
+      x_BTD
+    )
 
   def steps(
     self, x_BTD: Array
