@@ -19,6 +19,11 @@ UNDECAYED = (
 )
 UNDECAYED_BEFORE = r"(^|/)(bias|scale)$"
 
+# Mixers whose options are attention's, and more.
+_LIKE_ATTENTION = (
+  *("attention", "sliding_window", "cross_attention", "segment_recurrence"),
+  *("streaming", "differential", "strided", "fixed", "longformer", "bigbird"),
+)
 # Keys that came when there were runs already, with what means off. There they
 # are not in the hash, and a `config.json` without them has them so.
 ADDED_LATER: dict[str, Any] = {
@@ -47,9 +52,20 @@ ADDED_LATER: dict[str, Any] = {
   "model.opts.attention.o_bias": False,
   "model.opts.attention.qk_norm_of": "each head",
   "model.opts.layer_norm.bias": True,
-  "model.opts.attention.gate": "none",
+  **{f"model.opts.{word}.gate": "none" for word in _LIKE_ATTENTION},
   "model.opts.glu.bias": False,
   "model.opts.glu.multipliers": [1.0, 1.0],
+  "model.opts.mamba.inner_norm": "none",
+  "model.opts.mamba.inner_norm_eps": 0.0,
+  "model.opts.mamba2.channels": 0,
+  "model.opts.mamba2.norm": True,
+  "model.opts.mamba2.multipliers": [1.0] * 5,
+  "model.opts.rg_lru.bias": False,
+  **{
+    f"model.opts.{word}.{key}": 0
+    for word in ("delta_net", "gated_delta_net")
+    for key in ("n_heads", "n_key_heads")
+  },
 }
 
 

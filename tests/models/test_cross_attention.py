@@ -78,7 +78,7 @@ def test_the_source_is_the_stream_before_the_pattern(decoder):
       range(repeats), enumerate(layers)
     ):
       p = jax.tree.map(lambda a, tile=tile: a[tile], params[name][str(i)])
-      x, _ = Block(config, layer).apply({"params": p}, x, ctx, None)
+      x, *_ = Block(config, layer).apply({"params": p}, x, ctx, None)
   norm = RMSNorm(config)
   want = norm.apply({"params": params["final_norm"]}, x)
   got = lm.apply(config, params, tokens).hidden_BTD

@@ -254,11 +254,13 @@ OPTIONS = {
   "qk_norm": "rms_norm",
   "log_n": 4,
   "clip_qkv": 0.3,
+  "gate": "head",
 }
 
 
 @pytest.mark.parametrize(
-  "mixer", [mixer for mixer in MIXERS.own if MIXERS[mixer].positional]
+  "mixer",
+  [m for m in MIXERS.own if MIXERS[m].positional and m != "parallel_heads"],
 )
 def test_no_option_is_without_effect(outputs, mixer):
   """Of those that all softmax mixers have, or share with attention."""
