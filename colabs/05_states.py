@@ -43,9 +43,9 @@ if importlib.util.find_spec("ablax") is None:
 
 # %% [markdown]
 # ## Training on recall
-# A row is keys with their values, then some of the keys again, in random noise:
-# the model must name the value of each (`data.task=mqar`). After 400 updates not
-# all of them can.
+# A row is keys with their values, then some of the keys again, among blanks:
+# the model must name the value of each (`data.task=mqar`). After 400 updates
+# not all of them can.
 
 # %%
 from ablax.train.config import load
