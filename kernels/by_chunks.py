@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from ..errors import UserError
+
 
 def by_tokens(
   step: Callable[[Any, Any], tuple[Any, Array]],
@@ -44,6 +46,11 @@ def by_chunks(
     fills: what a last chunk that is not full gets of each array, so that
       nothing of it changes the state; (): 0 of all.
   """
+  if chunk < 1:
+    raise UserError(
+      f"chunk={chunk} must be at least 1: how many tokens are taken at a time;"
+      " leave it out for what suits"
+    )
   T = arrays[0].shape[1]
   C = min(chunk, T)
   n = -(-T // C)

@@ -26,9 +26,9 @@ def delta_rule(
   starts_BT: Bool[Array, "B T"],
   state_BNKV: Float[Array, "B N K V"],
   *,
-  chunk: int = 0,
+  chunk: int = CHUNK,
 ) -> tuple[Float[Array, "B T N V"], Float[Array, "B N K V"]]:
-  """As the reference, `chunk` tokens at a time (0: what suits)."""
+  """As the reference, `chunk` tokens at a time."""
 
   def of_chunk(S_BNKV, arrays, starts_BC):
     q, k, v, g, a, b = arrays  # [B, N, C, ...]
@@ -45,4 +45,4 @@ def delta_rule(
     return o, S_BNKV + jnp.swapaxes(b * to_end, 2, 3) @ u
 
   arrays = (q_BTNK, k_BTNK, v_BTNV, g_BTNX, a_BTNK, b_BTNK)
-  return over_chunks(of_chunk, arrays, starts_BT, state_BNKV, chunk or CHUNK)
+  return over_chunks(of_chunk, arrays, starts_BT, state_BNKV, chunk)

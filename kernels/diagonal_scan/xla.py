@@ -20,9 +20,9 @@ def diagonal_scan(
   starts_BT: Bool[Array, "B T"],
   state_BX: Inexact[Array, "B ..."],
   *,
-  chunk: int = 0,
+  chunk: int = CHUNK,
 ) -> tuple[Inexact[Array, "B T ..."], Inexact[Array, "B ..."]]:
-  """As the reference, `chunk` tokens at a time (0: what suits)."""
+  """As the reference, `chunk` tokens at a time."""
   shape = jnp.broadcast_shapes(a_BTX.shape, b_BTX.shape)
   starts_BTX = jnp.expand_dims(starts_BT, tuple(range(2, len(shape))))
   a_BTX = jnp.broadcast_to(jnp.where(starts_BTX, 0, a_BTX), shape)
@@ -33,7 +33,7 @@ def diagonal_scan(
     return h_BCX[:, -1], h_BCX
 
   ab = (a_BTX, jnp.broadcast_to(b_BTX, shape))
-  return by_chunks(body, state_BX, ab, chunk or CHUNK, fills=(1, 0))
+  return by_chunks(body, state_BX, ab, chunk, fills=(1, 0))
 
 
 @jax.custom_vjp

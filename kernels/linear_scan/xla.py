@@ -24,9 +24,9 @@ def linear_scan(
   state_BNKV: Float[Array, "B N K V"],
   bonus_NK: Float[Array, "N K"] | None = None,
   *,
-  chunk: int = 0,
+  chunk: int = CHUNK,
 ) -> tuple[Float[Array, "B T N V"], Float[Array, "B N K V"]]:
-  """As the reference, `chunk` tokens at a time (0: what suits)."""
+  """As the reference, `chunk` tokens at a time."""
   share = v_BTNV.shape[2] // q_BTGK.shape[2]
   own = bonus_NK is None
   if g_BTNX.shape[-1] > 1:  # each head decays on its own
@@ -51,4 +51,4 @@ def linear_scan(
     return o_BNCV, left_BNX1 * S_BNKV + new_BNKV
 
   arrays = (q_BTGK, k_BTGK, v_BTNV, g_BTNX)
-  return over_chunks(of_chunk, arrays, starts_BT, state_BNKV, chunk or CHUNK)
+  return over_chunks(of_chunk, arrays, starts_BT, state_BNKV, chunk)

@@ -24,9 +24,9 @@ def selective_scan(
   starts_BT: Bool[Array, "B T"],
   state_BEN: Float[Array, "B E N"],
   *,
-  chunk: int = 0,
+  chunk: int = CHUNK,
 ) -> tuple[Float[Array, "B T E"], Float[Array, "B E N"]]:
-  """As the reference, `chunk` tokens at a time (0: what suits)."""
+  """As the reference, `chunk` tokens at a time."""
 
   def body(h_BEN, chunk):
     x_BCE, dt_BCE, B_BCN, C_BCN, starts_BC = chunk
@@ -38,4 +38,4 @@ def selective_scan(
 
   # What fills the last chunk has dt = 0.
   arrays = (x_BTE, dt_BTE, B_BTN, C_BTN, starts_BT)
-  return by_chunks(body, state_BEN, arrays, chunk or CHUNK)
+  return by_chunks(body, state_BEN, arrays, chunk)

@@ -65,9 +65,9 @@ def ttt(
   learner: Learner,
   state: State,
   *,
-  chunk: int = 0,
+  chunk: int | None = None,
 ) -> tuple[Float[Array, "B T N V"], State]:
-  """As the reference, `chunk` tokens at a time (0: Q, and never more)."""
+  """As the reference, `chunk` tokens at a time (None: Q, and never more)."""
   Q = learner.share_Q.shape[0]
   last = learner.share_Q[-1]
   scale_N1V, bias_N1V = learner.scale_NV[:, None], learner.bias_NV[:, None]
@@ -126,5 +126,5 @@ def ttt(
   # A last chunk that is not full goes on with its mini-batch, at a rate of 0.
   first_BT = (place_BT == 0) | starts_BT
   arrays = (q_BTNK, k_BTNK, v_BTNV, rate_BTN, learner.share_Q[place_BT])
-  C = min(chunk or Q, Q)
+  C = Q if chunk is None else min(chunk, Q)
   return by_chunks(body, state, (*arrays, first_BT, starts_BT), C)

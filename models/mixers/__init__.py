@@ -57,7 +57,10 @@ class Mixer(nn.Module):
 
   def __call__(
     self, x_BTD: Float[Array, "B T D"], ctx: Context, state: State | None = None
-  ) -> tuple[Any, ...]:
+  ) -> (
+    tuple[Float[Array, "B T D"], State | None]
+    | tuple[Float[Array, "B T D"], State | None, Array]
+  ):
     """Mixes a chunk of any length >= 1, after what `state` has seen.
 
     Returns:

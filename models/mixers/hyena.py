@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from ...errors import UserError, at_least
 from ...kernels.dispatch import dispatch
-from ...parallel.apart import apart
+from ...parallel.rules import apart
 from ..config import ModelConfig
 from . import long_filter
 from .long_filter import LongConvolution, LongFilter

@@ -16,26 +16,18 @@ MULTIPLIED: tuple[str, ...] = ("gate", "x", "b", "c", "dt")
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class SizeOptions:
+  """Sizes of what Mamba-2 and Mamba-3 share."""
+
   expand: int = 2  # channels, times model.d_model
   channels: int = 0  # 0: expand times model.d_model
   state: int = 64  # numbers that each channel keeps, K; published models: 128
   head_dim: int = 0  # channels of a head; 0: as many heads as model.n_heads
   groups: int = 1  # sets of B and C, each of as many heads
-  conv: int = 4  # tokens of the convolutions; 1: the token's own
-  norm: bool = True  # of what comes out, by group; Falcon-H1 has none
-  # Of gate, x, B, C and dt as they are projected: Falcon-H1's (Zuo et al. 2025,
-  # arXiv:2507.22448).
-  multipliers: tuple[float, ...] = (1.0,) * 5
 
   def __post_init__(self):
-    at_least(1, self, "expand", "state", "groups", "conv")
+    at_least(1, self, "expand", "state", "groups")
     at_least(0, self, "channels")
-    if len(self.multipliers) != 5 or min(self.multipliers) <= 0:
-      raise UserError(
-        f"multipliers={self.multipliers} must be five positive numbers, of"
-        f" {', '.join(MULTIPLIED)}"
-      )
     if self.head_dim < 0:
       raise UserError(
         f"head_dim={self.head_dim} must be positive, or 0 for as many heads as"
@@ -43,14 +35,26 @@ class Options:
       )
 
 
-class Mamba2(Recurrence):
-  """Linear attention with one decay a head, in a gated block.
+@dataclasses.dataclass(frozen=True)
+class Options(SizeOptions):
+  conv: int = 4  # tokens of the convolutions; 1: the token's own
+  norm: bool = True  # of what comes out, by group; Falcon-H1 has none
+  # Of gate, x, B, C and dt as they are projected: Falcon-H1's (Zuo et al. 2025,
+  # arXiv:2507.22448).
+  multipliers: tuple[float, ...] = (1.0,) * 5
 
-  B and C are its keys and queries, steps times x its values.
-  """
+  def __post_init__(self):
+    super().__post_init__()
+    at_least(1, self, "conv")
+    if len(self.multipliers) != 5 or min(self.multipliers) <= 0:
+      raise UserError(
+        f"multipliers={self.multipliers} must be five positive numbers, of"
+        f" {', '.join(MULTIPLIED)}"
+      )
 
-  word = "mamba2"
-  option_type = Options
+
+class HeadsOfChannels(Recurrence):
+  """A wider stream of channels, cut into heads; B and C by groups of heads."""
 
   @classmethod
   def channels(cls, config: ModelConfig) -> int:
@@ -69,17 +73,28 @@ class Mamba2(Recurrence):
   def check(cls, config):
     o, (N, V) = cls.options(config), cls.sizes(config)
     if (E := cls.channels(config)) != N * V:
+      key = f"model.opts.{cls.word}"
       raise UserError(
-        f"model.mixer='mamba2' has {E} channels, model.opts.mamba2.channels or"
-        " model.opts.mamba2.expand times model.d_model, which"
+        f"model.mixer={cls.word!r} has {E} channels, {key}.channels or"
+        f" {key}.expand times model.d_model, which"
         f" {f'heads of {o.head_dim}' if o.head_dim else f'{N} heads'} do not"
-        " divide; change model.opts.mamba2.head_dim"
+        f" divide; change {key}.head_dim"
       )
     if N % o.groups:
       raise UserError(
-        f"model.opts.mamba2.groups={o.groups} does not divide its {N} heads;"
-        " set it to 1, or to a divisor"
+        f"model.opts.{cls.word}.groups={o.groups} does not divide its {N}"
+        " heads; set it to 1, or to a divisor"
       )
+
+
+class Mamba2(HeadsOfChannels):
+  """Linear attention with one decay a head, in a gated block.
+
+  B and C are its keys and queries, steps times x its values.
+  """
+
+  word = "mamba2"
+  option_type = Options
 
   @classmethod
   def leaves(cls, config):

@@ -37,11 +37,11 @@ from jaxtyping import Array, Bool, Float
 
 from ...errors import UserError, at_least, nearest
 from ...kernels.dispatch import dispatch
-from ..config import ModelConfig
 from ..linear import Projection
 from ..param import Init, declare, ones
 from .decay import inverse_softplus_of_steps
-from .recurrence import HEADS, HeadNorm, Leaf, Recurrence, last_ones
+from .mamba2 import HeadsOfChannels, SizeOptions
+from .recurrence import HEADS, HeadNorm, Leaf, last_ones
 
 LEAST_RATE = 1e-4  # of A
 # lambda of a rule; "learned" is sigmoid(W x).
@@ -49,11 +49,7 @@ RULES = {"learned": None, "trapezoidal": 0.5, "euler": 1.0}
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
-  expand: int = 2  # channels, times model.d_model
-  state: int = 64  # numbers that each channel keeps, K; published models: 128
-  head_dim: int = 0  # channels of a head; 0: as many heads as model.n_heads
-  groups: int = 1  # sets of B and C, each of as many heads
+class Options(SizeOptions):
   rank: int = 1  # R: inputs and outputs of a head's state; the paper's MIMO: 4
   rule: str = "learned"  # of lambda | trapezoidal, 1/2 | euler, 1 (Mamba-2's)
   rope_fraction: float = 0.5  # share of the state that turns; 0: none
@@ -61,8 +57,8 @@ class Options:
   norm: bool = False  # of each head's output before the gate, as in hybrids
 
   def __post_init__(self):
-    at_least(1, self, "expand", "state", "groups", "rank")
-    at_least(0, self, "head_dim")
+    super().__post_init__()
+    at_least(1, self, "rank")
     if self.rule not in RULES:
       raise UserError(
         f"rule={self.rule!r} is not one of {', '.join(RULES)}"
@@ -82,35 +78,11 @@ class Options:
     return int(self.state * self.rope_fraction) // 2
 
 
-class Mamba3(Recurrence):
+class Mamba3(HeadsOfChannels):
   """Mamba-2's heads, with a trapezoidal rule, rotations and ranks."""
 
   word = "mamba3"
   option_type = Options
-
-  @classmethod
-  def sizes(cls, config: ModelConfig) -> tuple[int, int]:
-    """Heads, and channels of each."""
-    o = cls.options(config)
-    E = o.expand * config.d_model
-    N = E // o.head_dim if o.head_dim else config.n_heads
-    return N, o.head_dim or E // N
-
-  @classmethod
-  def check(cls, config):
-    o, (N, V) = cls.options(config), cls.sizes(config)
-    E = o.expand * config.d_model
-    if N * V != E:
-      raise UserError(
-        f"model.opts.mamba3.head_dim={o.head_dim} gives {N} heads of {V} of"
-        f" {E} channels, model.opts.mamba3.expand={o.expand} times"
-        f" model.d_model={config.d_model}; use a divisor of {E}"
-      )
-    if N % o.groups:
-      raise UserError(
-        f"model.opts.mamba3.groups={o.groups} does not divide its {N} heads;"
-        " set it to 1, or to a divisor"
-      )
 
   @classmethod
   def leaves(cls, config):

@@ -15,7 +15,7 @@ filters, is not here.
 import dataclasses
 
 from ...kernels.dispatch import dispatch
-from ...parallel.apart import apart
+from ...parallel.rules import apart
 from . import long_filter
 from .long_filter import LongConvolution, LongFilter
 from .recurrence import HeadOptions

@@ -8,7 +8,7 @@ document that it is of, so that the next chunk knows whether it goes on.
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -25,6 +25,13 @@ from . import Mixer, State, cache
 
 # Logical axes of what a mixer works on: heads, or channels one by one.
 HEADS, CHANNELS = ("heads", "head_dim"), ("ff",)
+
+
+# Of `mix`: outputs, the arrays after them, and what later layers are given.
+Mixed = (
+  tuple[Float[Array, "B T D"], dict[str, Array]]
+  | tuple[Float[Array, "B T D"], dict[str, Array], Array]
+)
 
 
 class Leaf(NamedTuple):
@@ -48,7 +55,7 @@ class Recurrence(Mixer):
     ctx: Context,
     starts_BT: Bool[Array, "B T"],
     state: Mapping[str, Array],
-  ) -> tuple[Any, ...]:
+  ) -> Mixed:
     """A chunk after `state`, and the arrays after it; what it passes on.
 
     Args:
@@ -99,17 +106,22 @@ class Recurrence(Mixer):
   @nn.compact
   def __call__(
     self, x_BTD: Float[Array, "B T D"], ctx: Context, state: State | None = None
-  ) -> tuple[Any, ...]:
+  ) -> (
+    tuple[Float[Array, "B T D"], State | None]
+    | tuple[Float[Array, "B T D"], State | None, Array]
+  ):
     before = state or self.init_state(self.config, x_BTD.shape[0], 0)
     starts_BT = document_starts(ctx, before["segments"])
-    y_BTD, after, *passed = self.mix(x_BTD, ctx, starts_BT, before)
-    if state is None:
-      return y_BTD, None, *passed
-    kept: dict[str, Array] = {
-      name: a.astype(before[name].dtype) for name, a in after.items()
-    }
-    kept["segments"] = cache.segments_of(ctx)[:, -1]
-    return y_BTD, kept, *passed
+    mixed = self.mix(x_BTD, ctx, starts_BT, before)
+    kept = None
+    if state is not None:
+      kept = {
+        name: a.astype(before[name].dtype) for name, a in mixed[1].items()
+      }
+      kept["segments"] = cache.segments_of(ctx)[:, -1]
+    if len(mixed) == 3:
+      return mixed[0], kept, mixed[2]
+    return mixed[0], kept
 
   @classmethod
   def init_state(cls, config: ModelConfig, batch: int, max_len: int) -> State:

@@ -5,7 +5,7 @@ Time mixing alone: any model.ffn goes with it.
 
 import dataclasses
 import functools
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,14 @@ from jaxtyping import Array, Bool, Float
 from ...kernels.dispatch import dispatch
 from ..config import ModelConfig
 from ..param import declare
-from .recurrence import HeadNorm, HeadOptions, HeadRecurrence, Leaf, last_ones
+from .recurrence import (
+  HeadNorm,
+  HeadOptions,
+  HeadRecurrence,
+  Leaf,
+  Mixed,
+  last_ones,
+)
 
 NORM_EPS = 64e-5  # of states that are not divided by 8 before their norm
 
@@ -106,7 +113,7 @@ class RWKV5(HeadRecurrence):
     ctx,
     starts_BT: Bool[Array, "B T"],
     state,
-  ) -> tuple[Any, ...]:
+  ) -> Mixed:
     c, (K, V), N = self.config, self.sizes(self.config), self.config.n_heads
     (before_BTD, _), kept = last_ones(x_BTD, starts_BT, state["shift"])
     mixed = self.mixed(x_BTD, before_BTD)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ablax.errors import UserError
 from ablax.kernels.delta_rule import reference as delta_reference
 from ablax.kernels.delta_rule import xla as delta_xla
 from ablax.kernels.delta_rule.inverse import inverse
@@ -112,6 +113,15 @@ def test_the_chunk_changes_nothing(T, chunk):
   want = jax.jit(delta_reference.delta_rule)(*args)
   run = functools.partial(delta_xla.delta_rule, chunk=chunk)
   close(jax.jit(run)(*args), want)
+
+
+def test_a_chunk_of_no_tokens_is_refused():
+  for run, args in (
+    (xla.linear_scan, drawn(5)),
+    (delta_xla.delta_rule, with_delta(5, "channel")),
+  ):
+    with pytest.raises(UserError, match="chunk=0 must be at least 1"):
+      jax.jit(functools.partial(run, chunk=0))(*args)
 
 
 @pytest.mark.parametrize("decay", ["channel", "head"])

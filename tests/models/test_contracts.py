@@ -47,6 +47,22 @@ VARIANTS = [
   ("mamba2", {"mamba2.head_dim": 8, "mamba2.state": 5}),
   ("mamba2", {"mamba2.channels": 32, "mamba2.norm": False}),
   ("mamba", {"mamba.inner_norm": "scaled"}),
+  (
+    "mamba3",
+    {"mamba3.rank": 3, "mamba3.norm": True, "mamba3.head_dim": 8},
+  ),
+  (
+    "mamba3",
+    {"mamba3.rope_fraction": 0.0, "mamba3.rule": "euler", "mamba3.rank": 2},
+  ),
+  (
+    "ttt_linear",
+    {
+      "ttt_linear.batch": 5,
+      "ttt_linear.conv": 0,
+      "ttt_linear.gate": False,
+    },
+  ),
   ("gated_delta_net", {"gated_delta_net.n_heads": 6}),
   ("gated_delta_net", {"gated_delta_net.n_key_heads": 2}),
   ("attention", {"attention.gate": "channel"}),

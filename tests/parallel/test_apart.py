@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from ablax.kernels.long_conv.xla import long_conv
-from ablax.parallel.apart import apart
 from ablax.parallel.mesh import MeshConfig, make_mesh
-from ablax.parallel.rules import Layout, use
+from ablax.parallel.rules import Layout, apart, use
 
 ROWS, FILTERS = ("batch", None, "ff"), (None, "ff")
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from peers import B, Case, D, T, as_torch, check, flat, module, of_paths
 from test_attention_peers import peer_of, usual
-from test_recurrence_peers import BY_HEAD, OUT, N, mamba
+from test_recurrence_peers import BY_HEAD, OUT, N, mamba, mamba2
 
 from ablax.errors import UserError
 
@@ -200,25 +200,6 @@ def falcon_h1(ours):
     else:
       found |= {f"mamba.{k}": v for k, v in mamba2(of).items()}
   return found
-
-
-def mamba2(ours):
-  of = {k.removeprefix("mixer/"): v for k, v in ours.items()}
-  names = ("gate", "x", "b", "c", "decay/step")
-  into = [flat(of[f"{name}/kernel"]) for name in names]
-  convs = [of[f"conv_{name}/kernel"].reshape(4, -1).T for name in "xbc"]
-  biases = [of[f"conv_{name}/bias"].reshape(-1) for name in "xbc"]
-  scale = of.get("norm/scale")
-  norm = {} if scale is None else {"norm.weight": scale.reshape(-1)}
-  return norm | {
-    "in_proj.weight": np.concatenate(into),
-    "conv1d.weight": np.concatenate(convs)[:, None],
-    "conv1d.bias": np.concatenate(biases),
-    "dt_bias": of["decay/bias"],
-    "A_log": of["decay/log_rate"],
-    "D": of["skip"],
-    "out_proj.weight": of["o/kernel"].reshape(-1, D).T,
-  }
 
 
 SMALL_MAMBA = {"mamba.state": 7, "mamba.dt_rank": 3}

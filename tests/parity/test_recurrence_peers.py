@@ -233,14 +233,15 @@ def mamba2(ours):
   into = [flat(of[f"{name}/kernel"]) for name in names]
   convs = [of[f"conv_{name}/kernel"].reshape(4, -1).T for name in "xbc"]
   biases = [of[f"conv_{name}/bias"].reshape(-1) for name in "xbc"]
-  return {
+  scale = of.get("norm/scale")  # Falcon-H1 may have none
+  norm = {} if scale is None else {"norm.weight": scale.reshape(-1)}
+  return norm | {
     "in_proj.weight": np.concatenate(into),
     "conv1d.weight": np.concatenate(convs)[:, None],
     "conv1d.bias": np.concatenate(biases),
     "dt_bias": of["decay/bias"],
     "A_log": of["decay/log_rate"],
     "D": of["skip"],
-    "norm.weight": of["norm/scale"].reshape(-1),
     "out_proj.weight": of["o/kernel"].reshape(-1, D).T,
   }
 
