@@ -10,5 +10,8 @@ vectors than it writes by.
     o_BTNV, state = delta_rule(q_BTNK, k_BTNK, v_BTNV, g, a_BTNK, b_BTNK,
       starts_BT, state)
 
+    least: no g is less. Where a chunk of such decays leaves something, RWKV-7's
+      exp(-0.61) for one, a form by chunks needs no blocks within it.
+
 Decays, documents, states and precision are as in `kernels/linear_scan`.
 """

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ..by_chunks import by_tokens
+from ..linear_scan import FLOOR
 
 
 def delta_rule(
@@ -15,8 +16,11 @@ def delta_rule(
   b_BTNK: Float[Array, "B T N K"],
   starts_BT: Bool[Array, "B T"],
   state_BNKV: Float[Array, "B N K V"],
+  *,
+  least: float = FLOOR,
 ) -> tuple[Float[Array, "B T N V"], Float[Array, "B N K V"]]:
   """Outputs of all tokens, and the state after the last one."""
+  del least  # what is faster where it is known
 
   def step(S_BNKV, token):
     q, k, v_BNV, g_BNX, a, b, starts_B = token

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from ..linear_scan import FLOOR
 from ..linear_scan.chunks import Decays, over_chunks
 from .inverse import inverse
 
@@ -26,13 +27,14 @@ def delta_rule(
   starts_BT: Bool[Array, "B T"],
   state_BNKV: Float[Array, "B N K V"],
   *,
+  least: float = FLOOR,
   chunk: int = CHUNK,
 ) -> tuple[Float[Array, "B T N V"], Float[Array, "B N K V"]]:
   """As the reference, `chunk` tokens at a time."""
 
   def of_chunk(S_BNKV, arrays, starts_BC):
     q, k, v, g, a, b = arrays  # [B, N, C, ...]
-    decays = Decays.of(g, starts_BC)
+    decays = Decays.of(g, starts_BC, least)
     read = (a * decays.of_state(decays.before_BNCX)) @ S_BNKV
     read += decays.pairs(a, k, own=False) @ v
     by_read_BNCC = decays.pairs(a, b, own=False)

@@ -4,7 +4,8 @@ Within a chunk of C tokens the log decays are added up, G_t = g_1 + ... + g_t,
 and what token s left has at t decayed by exp(G_t - G_s), never more than 1.
 Taken apart as exp(G_t) exp(-G_s) the second factor may overflow; so channels
 that have decays of their own are paired in blocks, each relative to the sums at
-its beginning (secondary chunking; Yang et al. 2023, arXiv:2312.06635).
+its beginning (secondary chunking; Yang et al. 2023, arXiv:2312.06635). Where no
+decay of a chunk is so strong, as in RWKV-7, one product gives all its pairs.
 """
 
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from ..by_chunks import by_chunks
 from . import FLOOR
 
 BLOCK = 16  # tokens that are paired one by one where each channel has a decay
+# Sums of logs whose exponential, either way, leaves fp32 room for a product.
+APART = -60.0
 
 
 class Decays(NamedTuple):
@@ -26,20 +29,27 @@ class Decays(NamedTuple):
     after_BNCX: G_t, with the token's own decay.
     before_BNCX: G_t - g_t: up to the token, and not with it.
     document_BC: how many documents have begun in the chunk.
+    apart: whether exp(-G_t) is finite for certain.
   """
 
   after_BNCX: Float[Array, "B N C X"]
   before_BNCX: Float[Array, "B N C X"]
   document_BC: Int[Array, "B C"]
+  apart: bool
 
   @classmethod
   def of(
-    cls, g_BNCX: Float[Array, "B N C X"], starts_BC: Bool[Array, "B C"]
+    cls,
+    g_BNCX: Float[Array, "B N C X"],
+    starts_BC: Bool[Array, "B C"],
+    least: float = FLOOR,
   ) -> "Decays":
+    """Of log decays of which none is less than `least`."""
+    apart = least * g_BNCX.shape[2] >= APART
     g_BNCX = jnp.maximum(g_BNCX, FLOOR)
     after_BNCX = jnp.cumsum(g_BNCX, axis=2)
     document_BC = jnp.cumsum(starts_BC, axis=1, dtype=jnp.int32)
-    return cls(after_BNCX, after_BNCX - g_BNCX, document_BC)
+    return cls(after_BNCX, after_BNCX - g_BNCX, document_BC, apart)
 
   def of_state(
     self, sums_BNCX: Float[Array, "B N C X"]
@@ -69,6 +79,13 @@ class Decays(NamedTuple):
     C = sums_BNCX.shape[2]
     seen_BCC = jnp.tril(jnp.ones((C, C), bool), 0 if own else -1)
     seen_BCC &= self.document_BC[:, :, None] == self.document_BC[:, None]
+    if sums_BNCX.shape[-1] > 1 and self.apart:
+      x_BNCK, y_BNCK = (
+        a_BNCK * jnp.exp(sums)
+        for a_BNCK, sums in ((x_BGCK, sums_BNCX), (y_BGCK, -self.after_BNCX))
+      )
+      A_BNCC = jnp.einsum("BNCK,BNSK->BNCS", x_BNCK, y_BNCK)
+      return jnp.where(seen_BCC[:, None], A_BNCC, 0)
     if sums_BNCX.shape[-1] > 1:
       A_BNCC = _by_channel(x_BGCK, y_BGCK, sums_BNCX, self.after_BNCX, own)
       return jnp.where(seen_BCC[:, None], A_BNCC, 0)

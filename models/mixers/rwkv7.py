@@ -24,7 +24,7 @@ from . import rwkv5
 from .recurrence import HEADS, HeadNorm, HeadOptions, last_ones
 from .rwkv6 import SMALL
 
-SLOWEST = math.exp(-0.5)  # -log of the strongest decay
+STRONGEST = math.exp(-0.5)  # minus the log of the strongest decay
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,11 +153,12 @@ class RWKV7(rwkv5.RWKV5):
       r_BTNK,
       k_BTNK,
       v_BTNV,
-      -SLOWEST * jax.nn.sigmoid(decay),
+      -STRONGEST * jax.nn.sigmoid(decay),
       -removed_BTNK,
       removed_BTNK * a_BTNK,
       starts_BT,
       state["state"],
+      least=-STRONGEST,
     )
     norm = HeadNorm(c, rwkv5.NORM_EPS, True, "each", bias=True, name="norm")
     bonus = (r_BTNK * k_BTNK * made("bonus", initial(-0.04))).sum(

@@ -12,6 +12,7 @@ from ablax.kernels.delta_rule import reference as delta_reference
 from ablax.kernels.delta_rule import xla as delta_xla
 from ablax.kernels.delta_rule.inverse import inverse
 from ablax.kernels.linear_scan import reference, xla
+from ablax.models.mixers.rwkv7 import STRONGEST
 
 B, N, K, V = 2, 4, 6, 5
 
@@ -148,6 +149,27 @@ def test_gradients_are_those_of_the_recurrence(op, decay):
   ours = functools.partial(ours, chunk=18)
   got = jax.jit(jax.grad(functools.partial(loss, ours), floats))(*args)
   close(got, want)
+
+
+@pytest.mark.parametrize("weakest", [0.0, 1.0])
+def test_decays_that_are_bounded_need_no_blocks(weakest):
+  """Of a whole chunk at the strongest, exp(-38), and at less."""
+  q, k, v, _, a, b, starts, state = with_delta(150, "channel")
+  share = np.random.default_rng(3).uniform(weakest, 1, q.shape)
+  g = np.float32(-STRONGEST * share)
+  want = loop(q, k, v, g, starts, state, a=a, b=b)
+  args = (q, k, v, g, a, b, starts, state)
+  run = functools.partial(delta_xla.delta_rule, least=-STRONGEST)
+  close(jax.jit(run)(*args), want)
+
+  def grads(form):
+    def loss(*args):
+      o, state = form(*args)
+      return jnp.sin(o).sum() + jnp.cos(state).sum()
+
+    return jax.jit(jax.grad(loss, (0, 1, 2, 3, 4, 5, 7)))(*args)
+
+  close(grads(run), grads(delta_reference.delta_rule))
 
 
 @pytest.mark.parametrize("decay", ["channel", "head"])
