@@ -5,6 +5,7 @@ have been declared: an arm that changes a second thing in silence is refused.
 """
 
 import dataclasses
+import functools
 import inspect
 import json
 import pathlib
@@ -15,7 +16,13 @@ from ml_collections import ConfigDict
 
 from ..errors import UserError, nearest
 from ..train.config import Config, resolve
-from ..train.config_files import error_in, find_file, import_file
+from ..train.config_files import (
+  config_of,
+  error_in,
+  find_file,
+  import_file,
+  split_argument,
+)
 from ..train.story import flat
 from .arms import Space, read_space, slug
 
@@ -94,13 +101,15 @@ def load_sweep(path: str, given: Mapping[str, Any] | None = None) -> Sweep:
   """Reads `get_config()` and `sweep()` of a file.
 
   Args:
+    path: of the file; as FILE.py:ARGUMENT it is `get_config(ARGUMENT)`.
     given: overrides of the base, for all arms.
 
   Raises:
     UserError: an arm or axis that can't be, two arms that are the same, one
       that changes nothing, or more than the axes say.
   """
-  file = find_file(path)
+  name, argument = named(path), split_argument(path)[1]
+  file = find_file(split_argument(path)[0])
   module = import_file(file, f"_ablax_config_{file.stem}")
   for function in ("get_config", "sweep"):
     if not hasattr(module, function):
@@ -109,19 +118,19 @@ def load_sweep(path: str, given: Mapping[str, Any] | None = None) -> Sweep:
       )
   try:
     values = module.sweep()
-    get_config = module.get_config
-    base = get_config()
   except UserError:
     raise
   except Exception as error:
     raise error_in(file, error) from error
+  get_config = functools.partial(config_of, module, file, argument)
+  base = get_config()
   if not isinstance(base, ConfigDict):
     raise UserError(
       f"{file}: get_config() returns {type(base).__name__}, not a ConfigDict;"
       " start from configs/base.py"
     )
   return make_sweep(
-    file.stem,
+    name,
     inspect.cleandoc(module.__doc__ or ""),
     get_config,
     read_space(values),
@@ -339,5 +348,11 @@ def select(names: Sequence[str], wanted: str, baseline: str) -> tuple[str, ...]:
   return tuple(name for name in names if name in (baseline, *asked))
 
 
+def named(path: str) -> str:
+  """The name of a sweep: NAME of NAME.py, NAME_ARGUMENT of NAME.py:ARGUMENT."""
+  file, argument = split_argument(path)
+  return "_".join(filter(None, (pathlib.Path(file).stem, argument)))
+
+
 def default_folder(path: str) -> pathlib.Path:
-  return pathlib.Path("runs") / pathlib.Path(path).stem
+  return pathlib.Path("runs") / named(path)

@@ -6,7 +6,13 @@ import textwrap
 import pytest
 
 from ablax.ablate.arms import Space, read_space
-from ablax.ablate.sweep import load_sweep, make_sweep, select, with_seed
+from ablax.ablate.sweep import (
+  default_folder,
+  load_sweep,
+  make_sweep,
+  select,
+  with_seed,
+)
 from ablax.configs.lm import toy
 from ablax.errors import UserError
 
@@ -265,3 +271,12 @@ def test_the_claim_is_the_docstring():
   sweep = load_sweep("configs/ablations/norm_placement.py")
   assert sweep.claim.startswith("Norms before the sublayers train better")
   assert sweep.names == ("pre", "post", "sandwich", "parallel")
+
+
+def test_an_argument_is_for_the_base_and_in_the_name():
+  sweep = load_sweep("configs/ablations/mad.py:memorization")
+  assert sweep.name == "mad_memorization"
+  assert sweep[sweep.baseline].config.data.task == "memorization"
+  assert default_folder("mad.py:compression").name == "mad_compression"
+  with pytest.raises(UserError, match="did you mean 'compression'"):
+    load_sweep("configs/ablations/mad.py:compresion")
