@@ -103,7 +103,8 @@ class Block(nn.Module):
       elif c.residual == "after":
         x_BTD = x_BTD + branch(name, norm(f"{name}_norm", run(x_BTD)))
       else:
-        y_BTD = run(norm(f"{name}_norm", x_BTD))
+        alone = name == "mixer" and mixer.of_stream
+        y_BTD = run(x_BTD if alone else norm(f"{name}_norm", x_BTD))
         if c.residual == "sandwich":
           y_BTD = norm(f"{name}_out_norm", y_BTD)
         x_BTD = x_BTD + branch(name, y_BTD)

@@ -38,8 +38,10 @@ class DropoutKey:
     "shared",
     "tokens_BT",
     "source_BTD",
+    "embedded_BTD",
     "previous_BTD",
     "first_values",
+    "tied",
   ),
   meta_fields=("causal",),
 )
@@ -57,10 +59,12 @@ class Context:
     shared: by the word of a position, what it made for all layers.
     tokens_BT: what stood there before it was embedded; None: not known.
     source_BTD: what cross-attention looks at; None: the layer's own input.
+    embedded_BTD: the stream before any layer; None: the layer's own input.
     previous_BTD: for an ffn that asks for it, its input at the token before; 0
       before a document.
     first_values: by mixer, what its first layer passed on; None: to one that
       is the first for certain.
+    tied: by mixer, the parameters that all its layers share.
   """
 
   positions_BT: Int[Array, "B T"]
@@ -71,8 +75,10 @@ class Context:
   shared: dict[str, Any] | None = None
   tokens_BT: Int[Array, "B T"] | None = None
   source_BTD: Float[Array, "B T D"] | None = None
+  embedded_BTD: Float[Array, "B T D"] | None = None
   previous_BTD: Float[Array, "B T D"] | None = None
   first_values: dict[str, Array] | None = None
+  tied: dict[str, Any] | None = None
 
   @property
   def training(self) -> bool:
@@ -96,6 +102,7 @@ class Context:
       segment_ids_BT=cut(self.segment_ids_BT),
       tokens_BT=cut(self.tokens_BT),
       source_BTD=cut(self.source_BTD),
+      embedded_BTD=cut(self.embedded_BTD),
     )
 
 

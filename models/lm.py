@@ -32,7 +32,7 @@ from .linear import Projection
 from .mixers import MIXERS
 from .mup import base_config, parametrize, readout_scale
 from .norms import NORMS
-from .once import Once
+from .once import Once, Tied
 from .param import Params, declare, init_params, normal, specs, zeros
 from .positions import POSITIONS
 from .state import check_state
@@ -213,6 +213,10 @@ class Decoder(nn.Module):
     ctx = ctx.sharing(Once(c, c.mixers, name="positions")())
     x_BTD = constrain(x_BTD, "batch", "seq", "embed")
     x_BTD = dropout(x_BTD, c.dropout, ctx, site=0)
+    tied = Tied(c, c.mixers, name="tied")(x_BTD, ctx)
+    ctx = dataclasses.replace(ctx, tied=tied)
+    if any(MIXERS[mixer].of_embedding for mixer in c.mixers):
+      ctx = dataclasses.replace(ctx, embedded_BTD=x_BTD)
     values: dict[str, Array] = {}
     for mixer in c.mixers:
       if (passed := MIXERS[mixer].passed(c)) is not None:
@@ -290,7 +294,7 @@ def param_specs(config: ModelConfig) -> dict[str, Any]:
 # Parameters of the first things that a token meets.
 _BEFORE_LAYERS = (
   *("embedding", "embed_up", "embed_norm"),
-  *("position", "positions"),
+  *("position", "positions", "tied"),
 )
 
 

@@ -55,6 +55,7 @@ ADDED_LATER: dict[str, Any] = {
   **{f"model.opts.{word}.gate": "none" for word in _LIKE_ATTENTION},
   "model.opts.glu.bias": False,
   "model.opts.glu.multipliers": [1.0, 1.0],
+  "model.opts.mamba.n_heads": 1,
   "model.opts.mamba.inner_norm": "none",
   "model.opts.mamba.inner_norm_eps": 0.0,
   "model.opts.mamba2.channels": 0,

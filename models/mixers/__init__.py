@@ -27,6 +27,8 @@ class Mixer(nn.Module):
     batch_dependent: an example's output depends on the others.
     decodable: has a state, so that text can be generated.
     of_source: reads `ctx.source_BTD`, the stream before `model.pattern` began.
+    of_embedding: reads `ctx.embedded_BTD`, the stream before any layer.
+    of_stream: is given the stream as it is, and norms it itself.
     positional: an entry of POSITIONS acts within it.
   """
 
@@ -38,6 +40,8 @@ class Mixer(nn.Module):
   batch_dependent: ClassVar[bool] = False
   decodable: ClassVar[bool] = True
   of_source: ClassVar[bool] = False
+  of_embedding: ClassVar[bool] = False
+  of_stream: ClassVar[bool] = False
   positional: ClassVar[bool] = False
 
   @classmethod
@@ -81,6 +85,16 @@ class Mixer(nn.Module):
 
     `__call__` then returns it too, as a third. Later layers of the kind find
     what the first one passed on in `ctx.first_values`; None: this is the first.
+    """
+    del config
+    return None
+
+  @classmethod
+  def tied(cls, config: ModelConfig) -> nn.Module | None:
+    """A module of which all its layers have the same parameters; None: none.
+
+    It is called as `tied(config).apply({"params": ctx.tied[word]}, ...)`, and
+    declares the parameters when called with [B, T, D] twice and a context.
     """
     del config
     return None
@@ -132,6 +146,7 @@ MIXERS = Registry(
     "hyena": "hyena:Hyena",
     "multi_hyena": "multi_hyena:MultiHyena",
     "parallel_heads": "parallel_heads:ParallelHeads",
+    "shared_block": "shared_block:SharedBlock",
     "ttt_linear": "ttt_linear:TTTLinear",
   },
 )

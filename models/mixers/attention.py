@@ -163,13 +163,13 @@ class Attention(Mixer):
 
   @nn.compact
   def __call__(
-    self, x_BTD: Float[Array, "B T D"], ctx: Context, state: State | None = None
+    self, x_BTX: Float[Array, "B T X"], ctx: Context, state: State | None = None
   ) -> tuple[Float[Array, "B T D"], State | None]:
     c = self.config
     N, H = c.n_heads, c.head_dim
     word = self.position_word(c)
     position = POSITIONS[word](c, name="position")
-    q_BTNH, new = self.project(x_BTD, ctx)
+    q_BTNH, new = self.project(x_BTX, ctx)
     if keeping(self):
       # Scores of all pairs would be [B, N, T, T]; a token's own is one of them.
       k_BTNH = jnp.repeat(new["k"], N // c.n_kv_heads, axis=2)
@@ -180,7 +180,7 @@ class Attention(Mixer):
     o_BTNH = self.mix(position, q_BTNH, ctx, slots)
     if (of := self.options(c).gate) != "none":
       bias = c.use_bias or self.options(c).qkv_bias
-      o_BTNH = OutputGate(c, of, bias, name="output_gate")(x_BTD, o_BTNH)
+      o_BTNH = OutputGate(c, of, bias, name="output_gate")(x_BTX, o_BTNH)
     out = Projection(
       c,
       "BTNH,NHD->BTD",
@@ -211,7 +211,8 @@ class Attention(Mixer):
     """
     c = self.config
     o = self.options(c)
-    D, N, K, H = c.d_model, c.n_heads, c.n_kv_heads, c.head_dim
+    N, K, H = c.n_heads, c.n_kv_heads, c.head_dim
+    D = x_BTD.shape[-1]  # in Zamba's block twice the width
     found = {}
     for name, letter, n, heads in (
       ("q", "N", N, "heads"),

@@ -65,7 +65,8 @@ class ParallelHeads(Mixer):
     branches = cls.branches(config)
     key = f"model.opts.{cls.word}.mixers={tuple(branches)}"
     for word, entry in branches.items():
-      more = entry.of_source or entry.batch_dependent or entry.passed(config)
+      more = entry.of_source or entry.of_stream or entry.passed(config)
+      more = more or entry.batch_dependent
       if more or not (entry.causal and entry.decodable):
         raise UserError(
           f"{key}: a branch must be causal, decode, and look at nothing but the"

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ...errors import UserError, nearest
-from . import deepseek, gemma, gpt, hybrid, llama, mamba, qwen, rwkv
+from . import deepseek, gemma, gpt, hybrid, llama, mamba, qwen, retnet, rwkv
 
 ZOO: Mapping[str, Mapping[str, Any]] = MappingProxyType(
   gpt.SHAPES
@@ -22,6 +22,7 @@ ZOO: Mapping[str, Mapping[str, Any]] = MappingProxyType(
   | gemma.SHAPES
   | deepseek.SHAPES
   | mamba.SHAPES
+  | retnet.SHAPES
   | hybrid.SHAPES
   | rwkv.SHAPES
 )

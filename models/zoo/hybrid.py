@@ -63,6 +63,48 @@ def recurrent_gemma(D: int, L: int, N: int, F: int) -> Mapping[str, Any]:
   )
 
 
+def zamba(D: int, L: int, N: int, F: int) -> Mapping[str, Any]:
+  """One block of attention, which all of a model's six-layer tiles share.
+
+  Its heads divide twice the width, which its queries are made of.
+  """
+  tile = ("mamba",) * 4 + ("shared_block", "mamba")
+  return shape(
+    d_model=D,
+    n_layers=L,
+    n_heads=N,
+    head_dim=2 * D // N,
+    ff_dim=F,
+    vocab_size=32000,
+    first=("mamba", "mamba", "shared_block"),
+    pattern=tile,
+    ffn="none",
+    position="none",
+    tie_embeddings=True,
+    max_len=4096,
+    opts={
+      "mamba.n_heads": 2,
+      "attention.scale": (D // N) ** -0.5,
+      "glu.activation": "gelu",
+    },
+  )
+
+
+def samba(D: int, L: int, N: int, F: int) -> Mapping[str, Any]:
+  """Mamba and a window of attention in turn."""
+  return shape(
+    d_model=D,
+    n_layers=L,
+    n_heads=N,
+    ff_dim=F,
+    vocab_size=32000,
+    pattern=("mamba", "sliding_window"),
+    tie_embeddings=True,
+    max_len=4096,
+    opts={"sliding_window.window": 2048},
+  )
+
+
 def falcon_h1(
   D: int,
   L: int,
@@ -145,6 +187,12 @@ SHAPES = {
       "softmax.renormalize": True,
     },
   ),
+  # Ren et al. 2024, arXiv:2406.07522; Samba_421M and Samba_1.3B of
+  # microsoft/Samba's configs
+  "samba_421m": samba(1536, 12, 12, 4096),
+  "samba_1_3b": samba(2304, 18, 18, 6144),
+  # Glorioso et al. 2024, arXiv:2405.16712; Zyphra/Zamba-7B-v1
+  "zamba_7b": zamba(3712, 76, 16, 14848),
   # Zuo et al. 2025, arXiv:2507.22448; tiiuae/Falcon-H1-0.5B-Base ... -34B-Base
   "falcon_h1_0_5b": falcon_h1(
     *(1024, 36, 8, 2048, 32784),

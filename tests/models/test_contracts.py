@@ -47,6 +47,8 @@ VARIANTS = [
   ("mamba2", {"mamba2.head_dim": 8, "mamba2.state": 5}),
   ("mamba2", {"mamba2.channels": 32, "mamba2.norm": False}),
   ("mamba", {"mamba.inner_norm": "scaled"}),
+  ("mamba", {"mamba.n_heads": 2}),
+  ("shared_block", {"shared_block.mixer": "mamba2", "shared_block.ffn": "mlp"}),
   (
     "mamba3",
     {"mamba3.rank": 3, "mamba3.norm": True, "mamba3.head_dim": 8},

@@ -260,7 +260,11 @@ OPTIONS = {
 
 @pytest.mark.parametrize(
   "mixer",
-  [m for m in MIXERS.own if MIXERS[m].positional and m != "parallel_heads"],
+  [
+    m
+    for m in MIXERS.own
+    if MIXERS[m].positional and m not in ("parallel_heads", "shared_block")
+  ],
 )
 def test_no_option_is_without_effect(outputs, mixer):
   """Of those that all softmax mixers have, or share with attention."""

@@ -137,12 +137,18 @@ COUNTS = {
   "recurrentgemma_2b": 2_682_862_080,
   "recurrentgemma_9b": 8_579_977_216,
   "qwen3_next_80b_a3b": 79_674_391_296,
+  "samba_421m": 421_793_280,
+  "samba_1_3b": 1_330_207_488,
+  "zamba_7b": 7_232_490_496,
   "falcon_h1_0_5b": 521_411_104,
   "falcon_h1_1_5b": 1_554_863_488,
   "falcon_h1_3b": 3_149_392_384,
   "falcon_h1_7b": 7_585_654_880,
   "falcon_h1_34b": 33_642_516_224,
   # What the papers' formulas give, and the tables of RWKV-4's and RWKV-7's.
+  "retnet_1_3b": 1_311_086_592,
+  "retnet_2_7b": 2_645_573_120,
+  "retnet_6_7b": 6_648_836_096,
   "rwkv4_169m": 169_342_464,
   "rwkv4_430m": 430_397_440,
   "rwkv4_1_5b": 1_515_106_304,
@@ -182,7 +188,8 @@ QUICK = (
   *("gemma_7b", "gemma2_27b", "gemma3_12b", "deepseek_v2", "deepseek_v3"),
   *("mamba_2_8b", "mamba2_2_7b", "falcon_mamba_7b", "jamba_1_5_large"),
   *("recurrentgemma_9b", "qwen3_next_80b_a3b", "falcon_h1_0_5b"),
-  *("falcon_h1_34b", "rwkv4_14b", "rwkv6_3b", "rwkv7_2_9b"),
+  *("falcon_h1_34b", "zamba_7b", "samba_1_3b", "retnet_6_7b"),
+  *("rwkv4_14b", "rwkv6_3b", "rwkv7_2_9b"),
 )
 
 

@@ -12,6 +12,7 @@ from test_zoo import (
   F,
   H,
   K,
+  N,
   blocks,
   check_logits,
   norm,
@@ -43,9 +44,9 @@ def mamba(mixer):
   yield "in_proj.weight", into(mixer["x"], mixer["gate"])
   for name, value in convs(mixer, "conv"):
     yield f"conv1d.{name}", value
-  small = [mixer[name]["kernel"].T for name in ("dt_down", "b", "c")]
+  small = [mixer[name]["kernel"][0].T for name in ("dt_down", "b", "c")]
   yield "x_proj.weight", np.concatenate(small)
-  yield "dt_proj.weight", mixer["dt_up"]["kernel"].T
+  yield "dt_proj.weight", mixer["dt_up"]["kernel"][0].T
   yield "dt_proj.bias", mixer["dt_bias"]
   yield "A_log", mixer["log_rate"]
   yield "D", mixer["skip"]
@@ -224,6 +225,48 @@ def by_qwen3_next(config, params):
   )
 
 
+def zamba_mamba(mixer):
+  H = len(mixer["b"]["kernel"])
+  pair = [into(mixer[name]) for name in ("x", "gate")]
+  yield "in_proj.weight", np.stack(pair, axis=1).reshape(-1, D)
+  for name, value in convs(mixer, "conv"):
+    yield f"conv1d.{name}", value
+  small = [mixer[name]["kernel"] for name in ("dt_down", "b", "c")]
+  small = np.concatenate(small, axis=-1)
+  yield "x_proj_weight", np.swapaxes(small, 1, 2)
+  yield "dt_proj_weight", np.swapaxes(mixer["dt_up"]["kernel"], 1, 2)
+  yield "dt_proj_bias", mixer["dt_bias"].reshape(H, -1)
+  yield "A_log", mixer["log_rate"].reshape(H, -1, mixer["log_rate"].shape[-1])
+  yield "D", mixer["skip"].reshape(H, -1)
+  yield "out_proj.weight", out(mixer["o"])
+
+
+def by_zamba(config, params):
+  shared = params["tied"]["shared_block"]
+  theirs = {"model.embed_tokens.weight": params["embedding"]}
+  put(theirs, "model.final_layernorm", norm(params["final_norm"]))
+  for i, block in enumerate(blocks(config, params)):
+    mixer, at = block["mixer"], f"model.layers.{i}"
+    if "down" in mixer:
+      put(theirs, f"{at}.linear", [("weight", mixer["down"]["kernel"].T)])
+      of = f"{at}.shared_transf"
+      put(theirs, f"{of}.input_layernorm", norm(shared["norm"]))
+      put(theirs, f"{of}.pre_ff_layernorm", norm(shared["ffn_norm"]))
+      for name in "qkv":
+        weight = [("weight", shared["attention"][name]["kernel"])]
+        weight = [(k, v.reshape(2 * D, -1).T) for k, v in weight]
+        put(theirs, f"{of}.self_attn.{name}_proj", weight)
+      weight = [("weight", out(shared["attention"]["o"]))]
+      put(theirs, f"{of}.self_attn.o_proj", weight)
+      put(theirs, f"{of}.feed_forward", glu(shared["ffn"]))
+      at, before, mixer = f"{at}.mamba_decoder", mixer["norm"], mixer["mixer"]
+    else:
+      before = block["mixer_norm"]
+    put(theirs, f"{at}.input_layernorm", norm(before))
+    put(theirs, f"{at}.mamba", zamba_mamba(mixer))
+  return theirs
+
+
 LM_HEAD = 0.25  # of the logits: ours have it in the output matrix
 
 
@@ -344,6 +387,22 @@ FUNCTIONS = {
       | {"rope_theta": 1e7, "partial_rotary_factor": 0.25},
     },
   ),
+  "zamba_7b": (
+    *("Zamba", by_zamba, 8),  # the shared block in two
+    {
+      "model.ff_dim": F,
+      "model.head_dim": 2 * D // N,
+      "model.opts.attention.scale": (D // N) ** -0.5,
+      "model.opts.mamba.state": 7,
+    },
+    {
+      "num_key_value_heads": N,
+      "intermediate_size": F,
+      "attention_head_dim": 2 * D // N,
+      "head_dim": 2 * D // N,
+      "mamba_d_state": 7,
+    },
+  ),
   "falcon_h1_0_5b": (
     *("FalconH1", by_falcon_h1, 3, FALCON_H1_OURS),
     FALCON_H1_THEIRS | {"mamba_n_groups": 1, "mamba_rms_norm": False},
@@ -356,7 +415,7 @@ FUNCTIONS = {
 
 
 # Those of options that no other test compares; the rest when there is time.
-FUNCTIONS_QUICK = ("recurrentgemma_2b", "falcon_h1_0_5b")
+FUNCTIONS_QUICK = ("recurrentgemma_2b", "zamba_7b", "falcon_h1_0_5b")
 
 
 @pytest.mark.parametrize(
@@ -428,6 +487,7 @@ PEERS = {
     {"num_key_value_heads": 1},
   ),
   "qwen3_next_80b_a3b": ("Qwen3Next", {}),
+  "zamba_7b": ("Zamba", {}),
   **sizes(
     "FalconH1",
     (

@@ -26,6 +26,8 @@ class Case(NamedTuple):
     peer: from our parameters (or their gradients, in the same tree) by path to
       those of the peer, by its names.
     build: makes the module, and what calls it on x and a mask.
+    double: it computes in float64, where it is so deep that its own rounding
+      would count as much as ours.
   """
 
   mixer: str
@@ -33,6 +35,7 @@ class Case(NamedTuple):
   peer: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
   build: Callable[[Any], tuple[torch.nn.Module, Callable[..., torch.Tensor]]]
   causal: bool = True
+  double: bool = False
 
 
 def as_torch(ours):
@@ -134,9 +137,11 @@ def check(case, model_config):
     seen &= ago >= 0
   if case.mixer == "sliding_window":
     seen &= ago < 5
+  dtype = torch.float64 if case.double else torch.float32
+  peer.to(dtype).eval()
   mask = torch.where(torch.tensor(seen), 0.0, torch.finfo(torch.float32).min)
-  theirs_x = torch.tensor(x, requires_grad=True)
-  peer.eval()
+  mask = mask.to(dtype)
+  theirs_x = torch.tensor(x, dtype=dtype, requires_grad=True)
   want = call(theirs_x, mask[None, None].expand(B, 1, T, T))
   torch.sin(want).sum().backward()
 

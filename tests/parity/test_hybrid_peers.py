@@ -1,7 +1,7 @@
 """What hybrids of attention and recurrences have is transformers' modules'.
 
-The norms within Mamba, fewer key heads than value heads, gates of attention,
-and attention beside Mamba-2.
+The norms within Mamba and its heads, fewer key heads than value heads, gates of
+attention, attention beside Mamba-2, and a block that layers share.
 """
 
 import functools
@@ -16,9 +16,14 @@ from test_recurrence_peers import BY_HEAD, OUT, N, mamba, mamba2
 
 from ablax.errors import UserError
 
-PROVES = ("mixer:parallel_heads", "feature:output_gate")
+PROVES = (
+  "mixer:parallel_heads",
+  "mixer:shared_block",
+  "feature:output_gate",
+)
 AGAINST = {
   "mixer:parallel_heads": "transformers FalconH1DecoderLayer",
+  "mixer:shared_block": "transformers ZambaHybridLayer",
   "feature:output_gate": "transformers Qwen3NextAttention",
 }
 
@@ -202,6 +207,78 @@ def falcon_h1(ours):
   return found
 
 
+def build_zamba(config):
+  settings = settings_of(
+    "zamba",
+    num_attention_heads=config.n_heads,
+    num_key_value_heads=config.n_kv_heads,
+    intermediate_size=config.ff_dim,
+    n_mamba_heads=3,
+    mamba_d_state=7,
+    mamba_dt_rank=3,
+    rms_norm_eps=config.norm_eps,
+    attn_implementation="eager",
+  )
+  found = module("zamba")
+  peer = found.ZambaHybridLayer(
+    found.ZambaAttentionDecoderLayer(settings, 2),
+    torch.nn.Linear(D, D, bias=False),
+    found.ZambaMambaDecoderLayer(settings, 2),
+  )
+  # Alone, a layer finds its own input in the place of the embeddings.
+  return peer, lambda x, mask: peer(x, x, 2, causal_mask=mask) - x
+
+
+def zamba_mamba(ours):
+  theirs = mamba(ours)
+  heads = {"x_proj.weight": [], "dt_proj.weight": []}
+  of = {k.removeprefix("mixer/"): v for k, v in ours.items()}
+  for head in range(3):
+    small = [of[f"{name}/kernel"][head].T for name in ("dt_down", "b", "c")]
+    heads["x_proj.weight"].append(np.concatenate(small))
+    heads["dt_proj.weight"].append(of["dt_up/kernel"][head].T)
+  for name, values in heads.items():
+    del theirs[name]
+    theirs[name.replace(".", "_")] = np.stack(values)
+  theirs["dt_proj_bias"] = theirs.pop("dt_proj.bias").reshape(3, -1)
+  theirs["D"] = theirs["D"].reshape(3, -1)
+  theirs["A_log"] = theirs["A_log"].reshape(3, -1, 7)
+  # A channel's input, then its gate.
+  into, gate = np.split(theirs["in_proj.weight"], 2)
+  theirs["in_proj.weight"] = np.stack([into, gate], axis=1).reshape(-1, D)
+  return theirs
+
+
+def zamba(ours):
+  shared = {
+    key.removeprefix("tied/shared_block/"): value
+    for key, value in ours.items()
+    if key.startswith("tied/")
+  }
+  block = {
+    key.replace("attention/", "mixer/"): value for key, value in shared.items()
+  }
+  own = {
+    key.removeprefix("mixer/"): value
+    for key, value in ours.items()
+    if key.startswith("mixer/mixer/")
+  }
+  return {
+    **usual(block, "shared_transf.self_attn."),
+    **{
+      f"shared_transf.feed_forward.{name}_proj.weight": shared[
+        f"ffn/{name}/kernel"
+      ].T
+      for name in ("gate", "up", "down")
+    },
+    "shared_transf.input_layernorm.weight": shared["norm/scale"],
+    "shared_transf.pre_ff_layernorm.weight": shared["ffn_norm/scale"],
+    "linear.weight": ours["mixer/down/kernel"].T,
+    "mamba_decoder.input_layernorm.weight": ours["mixer/norm/scale"],
+    **{f"mamba_decoder.mamba.{k}": v for k, v in zamba_mamba(own).items()},
+  }
+
+
 SMALL_MAMBA = {"mamba.state": 7, "mamba.dt_rank": 3}
 CASES = {
   "mamba, norms with scales": Case(
@@ -282,6 +359,22 @@ CASES = {
     )
     for norm, groups in ((False, 1), (True, 2))
   },
+  "shared_block": Case(
+    "shared_block",
+    {
+      "head_dim": 2 * D // N,
+      "position": "none",
+      "opts": SMALL_MAMBA
+      | {
+        "mamba.n_heads": 3,
+        "attention.scale": (D // N) ** -0.5,
+        "glu.activation": "gelu",
+      },
+    },
+    zamba,
+    build_zamba,
+    double=True,
+  ),
 }
 
 
@@ -345,6 +438,12 @@ def test_it_is_its_peer(name, model_config):
       {"parallel_heads.multipliers_in": (1.0, 1.0, 1.0)},
       "multipliers_in=.* must be positive, one for each",
     ),
+    ("mamba", {"mamba.n_heads": 5}, "n_heads=5 does not divide the 48 chan"),
+    ("shared_block", {"shared_block.mixer": "rwkv7"}, "must be a recurrence"),
+    ("shared_block", {"shared_block.mixer": "attention"}, "be a recurrence"),
+    ("shared_block", {"shared_block.mixer": "mamba_2"}, "mean 'mamba2'"),
+    ("shared_block", {"shared_block.mixer": "shared_block"}, "never end"),
+    ("shared_block", {"shared_block.ffn": "moe"}, "does more than work on"),
     (
       "parallel_heads",
       {"mamba2.head_dim": 7},
@@ -355,6 +454,11 @@ def test_it_is_its_peer(name, model_config):
 def test_what_cannot_be_is_refused(model_config, mixer, opts, said):
   with pytest.raises(UserError, match=said):
     model_config(pattern=(mixer,), opts=opts)
+
+
+def test_a_shared_block_stands_before_the_norm_of_its_layer(model_config):
+  with pytest.raises(UserError, match=r"'post': model\.mixer='shared_block'"):
+    model_config(pattern=("shared_block",), residual="post")
 
 
 def test_branches_bring_their_options_and_their_position(model_config):

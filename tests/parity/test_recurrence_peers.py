@@ -213,13 +213,13 @@ def build_mamba(name, **sizes):
 def mamba(ours):
   of = {k.removeprefix("mixer/"): v for k, v in ours.items()}
   into = [of[f"{name}/kernel"].T for name in ("x", "gate")]
-  small = [of[f"{name}/kernel"].T for name in ("dt_down", "b", "c")]
+  small = [of[f"{name}/kernel"][0].T for name in ("dt_down", "b", "c")]
   return {
     "in_proj.weight": np.concatenate(into),
     "conv1d.weight": of["conv/kernel"].T[:, None],
     "conv1d.bias": of["conv/bias"],
     "x_proj.weight": np.concatenate(small),
-    "dt_proj.weight": of["dt_up/kernel"].T,
+    "dt_proj.weight": of["dt_up/kernel"][0].T,
     "dt_proj.bias": of["dt_bias"],
     "A_log": of["log_rate"],
     "D": of["skip"],
