@@ -222,8 +222,15 @@ class ModelConfig:
         f"model.n_ahead={self.n_ahead}: muP has no rule for the modules of"
         " multi-token prediction; set it to 0, or model.mup_base"
       )
+    from .mixers import MIXERS
     from .mup import base_config
 
+    for word in self.mixers:
+      if not MIXERS[word].mup:
+        raise UserError(
+          f"model.mup_base={self.mup_base}: muP has no rule that is known to"
+          f" hold for model.mixer={word!r}; set it to 0, or choose attention"
+        )
     try:
       base_config(self)
     except UserError as error:

@@ -30,6 +30,7 @@ class Mixer(nn.Module):
     of_embedding: reads `ctx.embedded_BTD`, the stream before any layer.
     of_stream: is given the stream as it is, and norms it itself.
     positional: an entry of POSITIONS acts within it.
+    mup: muP has rules for all of it, which `ablax prove mup` finds to hold.
   """
 
   config: ModelConfig
@@ -43,6 +44,7 @@ class Mixer(nn.Module):
   of_embedding: ClassVar[bool] = False
   of_stream: ClassVar[bool] = False
   positional: ClassVar[bool] = False
+  mup: ClassVar[bool] = False
 
   @classmethod
   def options(cls, config: ModelConfig) -> Any:

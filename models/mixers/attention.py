@@ -116,6 +116,7 @@ class Attention(Mixer):
   """
 
   positional = True
+  mup = True
   word = "attention"
   option_type = Options
 
@@ -211,8 +212,7 @@ class Attention(Mixer):
     """
     c = self.config
     o = self.options(c)
-    N, K, H = c.n_heads, c.n_kv_heads, c.head_dim
-    D = x_BTD.shape[-1]  # in Zamba's block twice the width
+    N, K, H, D = c.n_heads, c.n_kv_heads, c.head_dim, x_BTD.shape[-1]
     found = {}
     for name, letter, n, heads in (
       ("q", "N", N, "heads"),

@@ -331,6 +331,10 @@ def test_no_option_is_without_effect(outputs, mixer):
       r"muP has no rule for what model.position='t5' adds",
     ),
     (
+      {"pattern": ("mamba",), "mup_base": 24, "mup_grows": "head_dim"},
+      r"muP has no rule that is known to hold for model.mixer='mamba'",
+    ),
+    (
       {"position": "yarn", "opts": {"yarn.rope_theta": 1.0}},
       r"opts.yarn.rope_theta=1.0 must be above 1",
     ),
