@@ -43,9 +43,10 @@ if importlib.util.find_spec("ablax") is None:
 
 # %% [markdown]
 # ## Training on recall
-# A row is keys with their values, then some of the keys again, among blanks:
-# the model must name the value of each (`data.task=mqar`). After 400 updates
-# not all of them can.
+# A row is eight keys with their values, then the keys again, among symbols that
+# mean nothing: the model must name the value of each (`data.task=mqar`). After
+# 800 updates all but Mamba-2 can; `configs/ablations/recall.py` compares more of
+# them, with seeds.
 
 # %%
 from ablax.train.config import load
@@ -53,13 +54,14 @@ from ablax.train.loop import train
 
 MIXERS = ("attention", "mamba2", "rwkv7", "gated_delta_net")
 TASK = {
-  "steps": 400,
+  "steps": 800,
   "opt.lr": 4e-3,
   "eval.every": 0,
   "log.progress": False,
   "data.opts.mqar.symbols": 64,
-  "data.opts.mqar.n_pairs": 4,
-  "data.opts.mqar.random_filler": False,
+  "data.opts.mqar.n_pairs": 8,
+  "model.n_heads": 1,
+  "model.n_kv_heads": 1,
   "model.max_len": 64,
 }
 results = {}
@@ -117,8 +119,8 @@ for mixer in MIXERS:
 
 # %% [markdown]
 # ## When a state changes
-# How far each token moves it, of its size at the end. The first eight slots are
-# keys and values, dotted lines ask.
+# How far each token moves it, of its size at the end. The first sixteen slots
+# are keys and values, dotted lines ask.
 
 # %%
 figure, panels = plt.subplots(len(MIXERS), sharex=True, figsize=(7, 7))
@@ -135,8 +137,7 @@ plt.show()
 
 # %% [markdown]
 # ## What is there at the end
-# The first head's: of attention the keys of all tokens, of the others one
-# matrix.
+# Of attention the keys of all tokens, of the others one matrix.
 
 # %%
 figure, panels = plt.subplots(1, len(MIXERS), figsize=(11, 3.2))

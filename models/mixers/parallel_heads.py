@@ -12,7 +12,8 @@ from typing import Any
 import flax.linen as nn
 
 from ...errors import UserError, nearest
-from . import MIXERS, Mixer
+from . import MIXERS
+from .composed import Composed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Options:
       yield MIXERS, word
 
 
-class ParallelHeads(Mixer):
+class ParallelHeads(Composed):
   """sum_i out_i mixer_i(in_i x); the state holds that of each, by its word."""
 
   word = "parallel_heads"
@@ -57,12 +58,12 @@ class ParallelHeads(Mixer):
   positional = True
 
   @classmethod
-  def branches(cls, config) -> dict[str, Any]:
+  def parts(cls, config):
     return {word: MIXERS[word] for word in cls.options(config).mixers}
 
   @classmethod
   def check(cls, config):
-    branches = cls.branches(config)
+    branches = cls.parts(config)
     key = f"model.opts.{cls.word}.mixers={tuple(branches)}"
     for word, entry in branches.items():
       more = entry.of_source or entry.of_stream or entry.passed(config)
@@ -81,7 +82,7 @@ class ParallelHeads(Mixer):
 
   @classmethod
   def position_word(cls, config):
-    words = [e.position_word(config) for e in cls.branches(config).values()]
+    words = [e.position_word(config) for e in cls.parts(config).values()]
     return next(filter(None, words), "")
 
   @nn.compact
@@ -95,17 +96,3 @@ class ParallelHeads(Mixer):
       y_BTD, after[word] = mixer(into * x_BTD, ctx, before)
       parts.append(out * y_BTD)
     return sum(parts[1:], parts[0]), after if state else None
-
-  @classmethod
-  def init_state(cls, config, batch, max_len):
-    return {
-      word: entry.init_state(config, batch, max_len)
-      for word, entry in cls.branches(config).items()
-    }
-
-  @classmethod
-  def state_numbers(cls, config, max_len):
-    return sum(
-      entry.state_numbers(config, max_len)
-      for entry in cls.branches(config).values()
-    )

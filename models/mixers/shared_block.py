@@ -18,7 +18,8 @@ from ..context import Context
 from ..ffn import FFNS
 from ..linear import Projection
 from ..norms import NORMS
-from . import MIXERS, Mixer, State
+from . import MIXERS, State
+from .composed import Composed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Shared(nn.Module):
     return ffn(y_BTD, ctx), state
 
 
-class SharedBlock(Mixer):
+class SharedBlock(Composed):
   """mixer(norm(x + W shared(x, e))), with the embeddings e.
 
   The decode state holds attention's, of this layer, and the mixer's.
@@ -82,8 +83,7 @@ class SharedBlock(Mixer):
   of_embedding = True
 
   @classmethod
-  def parts(cls, config: ModelConfig) -> dict[str, Any]:
-    """By their names in the state, what it has of MIXERS."""
+  def parts(cls, config):
     own = MIXERS[cls.options(config).mixer]
     return {"attention": MIXERS["attention"], "mixer": own}
 
@@ -136,16 +136,3 @@ class SharedBlock(Mixer):
     mixer = MIXERS[o.mixer](c, name="mixer")
     y_BTD, after["mixer"], *_ = mixer(x_BTD, ctx, before.get("mixer"))
     return y_BTD, after if state else None
-
-  @classmethod
-  def init_state(cls, config, batch, max_len):
-    return {
-      name: part.init_state(config, batch, max_len)
-      for name, part in cls.parts(config).items()
-    }
-
-  @classmethod
-  def state_numbers(cls, config, max_len):
-    return sum(
-      part.state_numbers(config, max_len) for part in cls.parts(config).values()
-    )
