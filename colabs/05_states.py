@@ -45,8 +45,8 @@ if importlib.util.find_spec("ablax") is None:
 # ## Training on recall
 # A row is eight keys with their values, then the keys again, among symbols that
 # mean nothing: the model must name the value of each (`data.task=mqar`). After
-# 800 updates all but Mamba-2 can; `configs/ablations/recall.py` compares more of
-# them, with seeds.
+# 800 updates all but Mamba-2 can; `configs/ablations/recall.py` compares more,
+# with seeds.
 
 # %%
 from ablax.train.config import load

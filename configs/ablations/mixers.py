@@ -7,9 +7,9 @@ FLOPs of 400 updates of attention allow, all at attention's rate.
 
 Cost: 35 runs, some 20 minutes in all on 2 CPU cores.
 Seen, at this toy scale (docs/ablations/mixers): Mamba-2 is better than
-attention (-0.034 bits per byte), linear attention worse (+0.045); Based (-0.027),
-RWKV-7 (-0.027) and gated DeltaNet (+0.033) are not separated. Hyena is far worse
-(+0.406): attention's rate is too high for its filters.
+attention (-0.034 bits per byte), linear attention worse (+0.045); Based and
+RWKV-7 (-0.027 each) and gated DeltaNet (+0.033) are not separated. Hyena is far
+worse (+0.406): attention's rate is too high for its filters.
 """
 
 from ablax.configs.ablations.recall import SEVEN

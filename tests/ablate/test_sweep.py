@@ -273,10 +273,29 @@ def test_the_claim_is_the_docstring():
   assert sweep.names == ("pre", "post", "sandwich", "parallel")
 
 
-def test_an_argument_is_for_the_base_and_in_the_name():
-  sweep = load_sweep("configs/ablations/mad.py:memorization")
-  assert sweep.name == "mad_memorization"
+def test_an_argument_is_for_the_base_and_in_the_name(tmp_path):
+  file = tmp_path / "mine.py"
+  file.write_text(
+    textwrap.dedent(
+      '''
+      """Widths."""
+      from ablax.configs.lm import toy_task
+
+
+      def get_config(task):
+        config = toy_task.get_config()
+        config.data.task = task
+        return config
+
+
+      def sweep():
+        return {"grid": {"model.d_model": (32, 64)}, "axes": ("model",)}
+      '''
+    )
+  )
+  sweep = load_sweep(f"{file}:memorization")
+  assert sweep.name == "mine_memorization"
   assert sweep[sweep.baseline].config.data.task == "memorization"
-  assert default_folder("mad.py:compression").name == "mad_compression"
-  with pytest.raises(UserError, match="did you mean 'compression'"):
-    load_sweep("configs/ablations/mad.py:compresion")
+  assert default_folder(f"{file}:parity").name == "mine_parity"
+  with pytest.raises(UserError, match=r"mine\.py: get_config\(\): .* add one"):
+    load_sweep(str(file))
