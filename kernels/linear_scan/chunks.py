@@ -116,7 +116,9 @@ def _by_channel(x_BNCK, y_BNCK, to_BNCK, of_BNCK, own):
     return A_near[:, :, 0, :C, :C]
   # Of other blocks, by way of the sums before the first token of t's block.
   first = jnp.pad(of[:, :, :-1, -1:], ((0, 0), (0, 0), (1, 0), (0, 0), (0, 0)))
-  x_first = x * jnp.exp(jnp.minimum(to - first, 0))
+  ago = to - first  # at most 0, but where zeros fill the last block
+  # A minimum would have half of the gradient where no token between decays.
+  x_first = x * jnp.exp(jnp.where(ago > 0, 0, ago))
   earlier = jnp.arange(C)[None, :] < n * jnp.arange(blocks)[:, None]
   ago = first - of_BNCK[:, :, None]  # [B, N, blocks, C, K]
   y_first = y_BNCK[:, :, None] * jnp.exp(

@@ -189,6 +189,22 @@ def test_extreme_gates_are_right_and_have_gradients(decay, gates):
     assert np.isfinite(grad).all()
 
 
+@pytest.mark.parametrize("decay", ["channel", "head"])
+def test_a_decay_of_nothing_has_a_whole_gradient(decay):
+  """Sums that are alike are a tie, of which a minimum gives each side half."""
+  q, k, v, g, starts, state = map(jnp.asarray, drawn(70, decay))
+  g = np.where(np.random.default_rng(4).random(g.shape) < 0.8, 0, g)
+
+  def loss(run, g):
+    return jnp.sin(run(q, k, v, g, starts, state)[0]).sum()
+
+  want, got = (
+    jax.jit(jax.grad(functools.partial(loss, form)))(jnp.float32(g))
+    for form in (reference.linear_scan, xla.linear_scan)
+  )
+  close([got], [want])
+
+
 @pytest.mark.parametrize("C", [1, 3, 16, 33, 64])
 def test_the_inverse_is_that_of_a_triangle(C):
   """Of keys that are all alike too, where a series of powers would fail."""
