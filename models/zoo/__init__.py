@@ -5,8 +5,8 @@
 
 An entry is the whole shape and nothing of how it is trained, so that it may be
 an arm of an ablation too. Each has exactly as many parameters as the released
-weights (RetNet, of which none were, as its paper's formula); a family that ablax
-can't build so is not here.
+weights (RetNet, of which none were, as its paper's formula); a family that
+ablax can't build so is not here.
 """
 
 from collections.abc import Mapping
