@@ -78,7 +78,7 @@ class Registry(Mapping[str, Any]):
   def __getitem__(self, name: str) -> Any:
     if name in self._registered:
       return self._registered[name]
-    self._check(name)
+    self.check(name)
     file, attribute = self._files[name].split(":")
     return getattr(
       importlib.import_module(f"{self._package}.{file}"), attribute
@@ -99,10 +99,16 @@ class Registry(Mapping[str, Any]):
     """Names of the package's own entries, without those of plugins."""
     return tuple(self._files)
 
-  def _check(self, name: str) -> None:
+  def check(self, name: str, said: str = "") -> None:
+    """Raises UserError for a name that no entry has.
+
+    Args:
+      said: what the user wrote, as in "mixer='mamba_2'", where it is an option;
+        "": under the registry's own key.
+    """
     if name not in self:
       raise UserError(
-        f"{self.key}={name!r} is not a registered {self.kind}"
+        f"{said or f'{self.key}={name!r}'} is not a registered {self.kind}"
         f"{nearest(name, self)}"
       )
 
@@ -126,7 +132,7 @@ class Registry(Mapping[str, Any]):
 
   def module(self, name: str) -> ModuleType:
     """Returns the module that defines the entry."""
-    self._check(name)
+    self.check(name)
     if name in self._files:
       file = self._files[name].split(":")[0]
       return importlib.import_module(f"{self._package}.{file}")

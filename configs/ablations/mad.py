@@ -8,8 +8,8 @@ them, and the arms of configs/ablations/recall.py: seven mixers at two widths.
 The others are compression, fuzzy_recall, in_context_recall, noisy_recall and
 selective_copying.
 
-Cost: 42 runs a task, on 2 CPU cores 9 minutes in all of memorization, up to an
-hour or two of fuzzy_recall; --dry-run estimates each.
+Cost: 42 runs a task, in all 9 minutes of memorization on 2 CPU cores; --dry-run
+estimates 12 to 50 of the others.
 Seen, at this toy scale (docs/ablations/mad_memorization): the weights of all
 hold the 127 facts after 0.4 million tokens, but of linear attention not at 32
 (0.829) nor at 64 (0.957).

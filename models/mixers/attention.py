@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from ...errors import UserError, nearest
+from ...errors import UserError
 from ...kernels.dispatch import dispatch
 from ...kernels.flash_attention import Pairs
 from ...parallel.rules import constrain
@@ -50,11 +50,8 @@ class OfScores:
         raise UserError(
           f"{key}={getattr(self, key)} must be positive, or 0 for {off}"
         )
-    if self.position and self.position not in POSITIONS:
-      raise UserError(
-        f"position={self.position!r} is not a registered position"
-        f"{nearest(self.position, POSITIONS)}"
-      )
+    if self.position:
+      POSITIONS.check(self.position, f"position={self.position!r}")
 
   def chooses(self) -> Sequence[tuple[Registry, str]]:
     """What an option chooses: it then has options of its own."""

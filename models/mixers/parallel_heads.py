@@ -11,7 +11,7 @@ from typing import Any
 
 import flax.linen as nn
 
-from ...errors import UserError, nearest
+from ...errors import UserError
 from . import MIXERS
 from .composed import Composed
 
@@ -30,11 +30,7 @@ class Options:
         " attention,mamba2"
       )
     for word in self.mixers:
-      if word not in MIXERS:
-        raise UserError(
-          f"mixers={self.mixers}: {word!r} is not a registered mixer"
-          f"{nearest(word, MIXERS)}"
-        )
+      MIXERS.check(word, f"mixers={self.mixers}: {word!r}")
       if word == ParallelHeads.word:
         raise UserError(f"mixers={self.mixers} would never end; drop {word!r}")
     for key in ("multipliers_in", "multipliers_out"):

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ...errors import UserError, nearest
+from ...errors import UserError
 from ..config import ModelConfig
 from ..context import Context
 from ..ffn import FFNS
@@ -28,13 +28,8 @@ class Options:
   ffn: str = "glu"  # of the block: one that works on each token alone
 
   def __post_init__(self):
-    for key, registry in (("mixer", MIXERS), ("ffn", FFNS)):
-      word = getattr(self, key)
-      if word not in registry:
-        raise UserError(
-          f"{key}={word!r} is not a registered {registry.kind}"
-          f"{nearest(word, registry)}"
-        )
+    MIXERS.check(self.mixer, f"mixer={self.mixer!r}")
+    FFNS.check(self.ffn, f"ffn={self.ffn!r}")
     if self.mixer == SharedBlock.word:
       raise UserError(f"mixer={self.mixer!r} would never end; choose another")
 
